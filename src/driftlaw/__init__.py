@@ -1,0 +1,2 @@
+"""driftlaw."""
+__version__ = "0.1.0"

@@ -1,0 +1,149 @@
+r"""A measured number never travels alone.
+
+Everything that leaves :mod:`driftlaw.measure` is an :class:`Estimate`: a value with its standard error, a 95 % interval,
+the number of observations behind it, the method, and warnings in words. A quantity that is infinite has the value
+``inf`` and says so; a quantity that cannot be given has the value ``nan`` and says why (it is *refused*).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from driftlaw.errors import InputError
+
+#: Two-sided normal quantile of the intervals used everywhere (95 %).
+Z95: float = float(stats.norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its uncertainty.
+
+    Args:
+        value: the estimate, in the units of the estimand (nats for KL, none for chi2, TV and Hellinger).
+        stderr: standard error, same units; 0 for an exact value, ``nan`` if it cannot be given.
+        low, high: 95 % interval.
+        n: number of observations behind the value (0 for a closed form).
+        method: how it was computed, in words.
+        warnings: what a reader must know before using it.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+    method: str
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def exact(cls, value: float, method: str) -> Estimate:
+        """A closed form: no sampling error."""
+        return cls(float(value), 0.0, float(value), float(value), 0, method)
+
+    @classmethod
+    def infinite(cls, method: str, why: str, n: int = 0) -> Estimate:
+        """A quantity that is known to be infinite; `why` says how it is known."""
+        return cls(math.inf, 0.0, math.inf, math.inf, n, method, (why,))
+
+    @classmethod
+    def refused(cls, method: str, why: str, n: int = 0) -> Estimate:
+        """A quantity that cannot be given from this data; `why` says what is missing."""
+        return cls(math.nan, math.nan, math.nan, math.nan, n, method, (why,))
+
+    @classmethod
+    def normal(
+        cls, value: float, stderr: float, n: int, method: str, warnings: Iterable[str] = (), dof: float = math.inf
+    ) -> Estimate:
+        """Interval value +- quantile * stderr; Student's t with `dof` degrees of freedom when it is finite."""
+        quantile = Z95 if math.isinf(dof) else float(stats.t.ppf(0.975, dof))
+        half = quantile * stderr
+        return cls(float(value), float(stderr), float(value - half), float(value + half), n, method, tuple(warnings))
+
+    @classmethod
+    def mean(cls, observations: torch.Tensor | np.ndarray, method: str, warnings: Iterable[str] = ()) -> Estimate:
+        """Mean of independent observations with Student's t interval.
+
+        Args:
+            observations: ``[n]``, at least two, finite.
+
+        Raises:
+            InputError: fewer than two observations, or NaN among them.
+        """
+        x = np.asarray(torch.as_tensor(observations).detach().cpu().double()).reshape(-1)
+        if x.size < 2:
+            raise InputError(f"a mean with an interval needs at least 2 observations, got {x.size} ({method})")
+        if np.isnan(x).any():
+            raise InputError(
+                f"{int(np.isnan(x).sum())} of {x.size} observations are NaN ({method})",
+                f"the first is number {int(np.isnan(x).argmax())}",
+            )
+        stderr = float(x.std(ddof=1)) / math.sqrt(x.size)
+        return cls.normal(float(x.mean()), stderr, x.size, method, warnings, dof=x.size - 1)
+
+    @property
+    def is_infinite(self) -> bool:
+        """Whether the estimand is infinite."""
+        return math.isinf(self.value)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether no number could be given."""
+        return math.isnan(self.value)
+
+    def __float__(self) -> float:
+        return self.value
+
+    def warn(self, *messages: str) -> Estimate:
+        """The same estimate with more warnings."""
+        return replace(self, warnings=self.warnings + messages)
+
+    def scaled(self, factor: float) -> Estimate:
+        """Estimate of ``factor * estimand``."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return replace(self, value=self.value * factor, stderr=self.stderr * abs(factor), low=low, high=high)
+
+    def __str__(self) -> str:
+        if self.is_refused:
+            return "not given"
+        if self.is_infinite:
+            return "infinite"
+        if self.stderr == 0.0:
+            return f"{self.value:.4g}"
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping; infinities and NaN become strings so that the document stays strict JSON."""
+        return {
+            "value": _encode(self.value),
+            "stderr": _encode(self.stderr),
+            "low": _encode(self.low),
+            "high": _encode(self.high),
+            "n": self.n,
+            "method": self.method,
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Estimate:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            value=float(document["value"]),
+            stderr=float(document["stderr"]),
+            low=float(document["low"]),
+            high=float(document["high"]),
+            n=int(document["n"]),
+            method=str(document["method"]),
+            warnings=tuple(document["warnings"]),
+        )
+
+
+def _encode(x: float) -> float | str:
+    return x if math.isfinite(x) else str(x)

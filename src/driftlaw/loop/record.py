@@ -1,0 +1,130 @@
+"""What a study remembers of one generation: a frozen record, and the history that they form.
+
+Generation n is the model p_hat^n, trained on q_{n-1} = a_{n-1} p + sum_j w_{n-1,j} p_hat^j; p_hat^0 = p is the target.
+A record holds nothing that changes when a killed run is resumed: wall-clock times live beside it, not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from driftlaw.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where the rows of a training set came from.
+
+    Args:
+        real: rows of the target, fresh or kept from generation 0.
+        models: ``models[j]`` rows sampled from p_hat^j; key 0 never occurs (p_hat^0 is the target).
+        fresh: how many of the real rows were drawn for the first time.
+        reused: how many fresh draws repeated a row because a finite source ran out.
+    """
+
+    real: int
+    models: Mapping[int, int]
+    fresh: int
+    reused: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows in the training set."""
+        return self.real + sum(self.models.values())
+
+    def fractions(self) -> dict[str, float]:
+        """Fraction of the training set by origin: ``{"real": .., "model 1": .., ...}``."""
+        parts = {"real": self.real, **{f"model {j}": k for j, k in sorted(self.models.items())}}
+        return {name: count / self.total for name, count in parts.items() if count}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        models = {str(j): k for j, k in sorted(self.models.items())}
+        return {"real": self.real, "models": models, "fresh": self.fresh, "reused": self.reused}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Lineage:
+        """Inverse of :meth:`to_json`."""
+        models = {int(j): int(k) for j, k in document["models"].items()}
+        return cls(int(document["real"]), models, int(document["fresh"]), int(document["reused"]))
+
+
+Estimates = Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation of a study.
+
+    Args:
+        index: n >= 1; this record describes p_hat^n.
+        alpha: realised fraction of the training set that is real data.
+        fresh: a_{n-1}, the policy's weight of fresh data in q_{n-1}.
+        mixing: w_{n-1,0..n-1}, the policy's weights on p_hat^0..p_hat^{n-1}.
+        lineage: rows of the training set by origin.
+        samples: rows sampled from p_hat^n and kept.
+        divergence: p_hat^n against the target. With densities: kl, kl_reverse, tv, hellinger2, chi2, chi2_mix. From
+            samples: chi2_lower, mmd2, kid, frechet, precision, recall, density, coverage, energy.
+        one_step: p_hat^n against its training law q_{n-1}, same density keys (empty without densities).
+        floor: the sample-based keys of `divergence` for real against real rows at the same n.
+        moments: second_moment (E|x|^2), and relative drift of it: second_moment_drift.
+        modes: weight of each mixture component or class, by name; entropy of it under "entropy" (nats).
+        training: numbers of the fit (losses, steps); empty for closed-form learners.
+        path: path measures (energies, observability); empty until asked for.
+        warnings: in words, what a reader must know.
+        files: SHA-256 of each file of this generation, by name relative to its folder.
+    """
+
+    index: int
+    alpha: float
+    fresh: float
+    mixing: tuple[float, ...]
+    lineage: Lineage
+    samples: int
+    divergence: Estimates
+    one_step: Estimates = field(default_factory=dict)
+    floor: Estimates = field(default_factory=dict)
+    moments: Estimates = field(default_factory=dict)
+    modes: Estimates = field(default_factory=dict)
+    training: Mapping[str, float] = field(default_factory=dict)
+    path: Estimates = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    _GROUPS: ClassVar[tuple[str, ...]] = ("divergence", "one_step", "floor", "moments", "modes", "path")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping (strict JSON: infinities are strings)."""
+        document: dict[str, Any] = {
+            "index": self.index,
+            "alpha": self.alpha,
+            "fresh": self.fresh,
+            "mixing": list(self.mixing),
+            "lineage": self.lineage.to_json(),
+            "samples": self.samples,
+            "training": dict(self.training),
+            "warnings": list(self.warnings),
+            "files": dict(self.files),
+        }
+        for group in self._GROUPS:
+            document[group] = {name: e.to_json() for name, e in getattr(self, group).items()}
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Generation:
+        """Inverse of :meth:`to_json`."""
+        groups = {g: {name: Estimate.from_json(e) for name, e in document[g].items()} for g in cls._GROUPS}
+        return cls(
+            index=int(document["index"]),
+            alpha=float(document["alpha"]),
+            fresh=float(document["fresh"]),
+            mixing=tuple(float(w) for w in document["mixing"]),
+            lineage=Lineage.from_json(document["lineage"]),
+            samples=int(document["samples"]),
+            training={k: float(v) for k, v in document["training"].items()},
+            warnings=tuple(document["warnings"]),
+            files=dict(document["files"]),
+            **groups,
+        )
