@@ -1,0 +1,91 @@
+"""A finished or growing run, read back: records, samples and a table. Nothing is recomputed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from driftlaw.errors import InputError
+from driftlaw.loop.record import Generation
+from driftlaw.loop.store import CONFIG, RunDirectory, read_array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class History:
+    """The generations of one run.
+
+    Args:
+        directory: where the run lies.
+        config: the resolved study as plain data.
+        manifest: versions, seed, device, command.
+        generations: records 1..N in order.
+    """
+
+    directory: RunDirectory
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    generations: tuple[Generation, ...]
+
+    def __len__(self) -> int:
+        return len(self.generations)
+
+    def __iter__(self) -> Iterator[Generation]:
+        return iter(self.generations)
+
+    def __getitem__(self, index: int) -> Generation:
+        """Record of generation `index` (1-based, as in the theory)."""
+        if not 1 <= index <= len(self.generations):
+            raise InputError(f"this run has generations 1..{len(self.generations)}, not {index}")
+        return self.generations[index - 1]
+
+    def samples(self, index: int) -> np.ndarray:
+        """Rows kept of p_hat^index, ``[n, ...]`` float32; index 0 gives the real rows of generation 0."""
+        return read_array(self.directory.folder(index) / "samples.npy")
+
+    def labels(self, index: int = 0) -> np.ndarray | None:
+        """Class labels of the rows of generation 0 where the source has them."""
+        path = self.directory.folder(index) / "labels.npy"
+        return read_array(path) if path.exists() else None
+
+    @cached_property
+    def timings(self) -> tuple[dict[str, float], ...]:
+        """Wall-clock seconds by stage and peak memory of each generation, as far as recorded."""
+        paths = [self.directory.folder(g.index) / "timing.json" for g in self.generations]
+        return tuple(json.loads(p.read_text()) if p.exists() else {} for p in paths)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per generation: index, alpha, lineage and every estimate as value, ``_low`` and ``_high`` columns."""
+        import pandas as pd
+
+        rows = []
+        for g in self.generations:
+            row: dict[str, Any] = {"generation": g.index, "alpha": g.alpha, "real": g.lineage.real, "samples": g.samples}
+            for group in ("divergence", "one_step", "floor", "moments", "modes", "path"):
+                for name, e in getattr(g, group).items():
+                    key = name if group == "divergence" else f"{group}.{name}"
+                    row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("generation") if rows else pd.DataFrame()
+
+
+def load(path: str | os.PathLike[str]) -> History:
+    """Read a run directory.
+
+    Raises:
+        RunDirectoryError: not a run, or of a newer format.
+        CorruptFileError: a damaged config, manifest or journal.
+    """
+    directory = RunDirectory(path)
+    manifest = directory.manifest()
+    config = yaml.safe_load((directory.path / CONFIG).read_text())
+    return History(directory, config, manifest, tuple(directory.records()))
