@@ -1,0 +1,339 @@
+r"""Refresh policies: what each generation is trained on, as rows of mixing weights.
+
+Generation i + 1 is trained on
+
+.. math:: q_i = a_i\, p + \sum_{j \le i} w_{ij}\, \hat p^{\,j}, \qquad a_i + \sum_j w_{ij} = 1,
+
+with p the target (fresh data), :math:`\hat p^{\,0}` the first model or the kept real set, and :math:`\hat p^{\,j}` the
+j-th learned law. A policy *is* the pair ``(fresh [N], mixing [N, N + 1])`` of these weights: everything that theory
+says about it (memory, amplification, steady state) follows from the rows through :mod:`driftlaw.theory.propagator`.
+
+========================== ================================================ ==================================
+policy                     row i                                            `parse` / `build`
+========================== ================================================ ==================================
+``Replace()``              q_i = p_hat^i                                    ``replace``
+``FixedFraction(alpha)``   q_i = alpha p + (1 - alpha) p_hat^i              ``fixed:0.5``
+``Schedule([a_0, ...])``   q_i = a_i p + (1 - a_i) p_hat^i                  ``schedule:1,0,0.5``
+``Accumulate()``           q_i = mean of p_hat^0, ..., p_hat^i; data grows  ``accumulate``
+``AccumulateSubsample()``  the same law; the number of rows stays n         ``accumulate-subsample``
+``Window(k, fresh=a)``     q_i = a p + (1 - a) mean of the last k models    ``window:3,0.1``
+========================== ================================================ ==================================
+
+Reference: this project, theory section 4. ``FixedFraction`` is the recursion of [KTV] (arXiv 2602.16601).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from driftlaw.errors import ConfigError, InputError, nearest
+
+Array = NDArray[np.float64]
+#: How far a row of weights may be from summing to one.
+SUM_TOLERANCE: float = 1e-9
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything with rows is a policy; a user's own needs no registration to be run, only to be read from YAML."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether the training set of generation i + 1 has i + 1 blocks of n rows instead of one."""
+        ...
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])`` of q_0, ..., q_{N-1}."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description with a ``kind``."""
+        ...
+
+
+def check_horizon(N: int) -> int:
+    """`N` if it is a positive whole number of generations, otherwise `InputError`."""
+    if isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 1:
+        raise InputError(f"the number of generations must be a whole number >= 1, got {N!r}", "use N = 1, 2, ...")
+    return int(N)
+
+
+def check_rows(fresh: ArrayLike, mixing: ArrayLike) -> tuple[Array, Array]:
+    """Validate the rows of a policy; the first row that is wrong is named.
+
+    Args:
+        fresh: ``[N]``, a_i.
+        mixing: ``[N, N + 1]``, w_ij on p_hat^0..p_hat^N; zero for j > i.
+
+    Returns:
+        The same rows as float64 arrays.
+
+    Raises:
+        InputError: wrong shapes, a weight that is negative or not finite, a row that does not sum to one, or a row
+            that uses a model which does not exist yet (j > i).
+    """
+    a, w = np.asarray(fresh, dtype=np.float64), np.asarray(mixing, dtype=np.float64)
+    if a.ndim != 1 or a.size < 1 or w.shape != (a.size, a.size + 1):
+        raise InputError(
+            f"a policy's rows have shapes fresh [N] and mixing [N, N + 1], got {list(a.shape)} and {list(w.shape)}",
+            "row i holds the weight of fresh data and the weights on p_hat^0, ..., p_hat^N",
+        )
+    full = np.column_stack([a, w])
+    future = np.triu(np.ones(w.shape, dtype=bool), k=1) & (w != 0)
+    problems = (
+        (~np.isfinite(full).all(axis=1), "has a weight that is not finite", "every weight is a number in [0, 1]"),
+        ((full < 0).any(axis=1), "has a negative weight", "every weight is a number in [0, 1]"),
+        (future.any(axis=1), "uses a model that is not trained yet", "row i may only use p_hat^0, ..., p_hat^i"),
+        (abs(full.sum(axis=1) - 1) > SUM_TOLERANCE, "does not sum to 1", "fresh[i] + sum(mixing[i]) must be 1"),
+    )
+    for wrong, what, fix in problems:
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise InputError(f"row {i} of the policy {what}: fresh {a[i]:g}, mixing {w[i, : i + 2].tolist()}", fix)
+    return a, w
+
+
+def _fraction(name: str, value: Any) -> float:
+    number = not isinstance(value, bool | np.bool_) and isinstance(value, int | float | np.integer | np.floating)
+    if not number or math.isnan(value) or not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be a fraction in [0, 1], got {value!r}", "0 is no fresh data, 1 is only fresh")
+    return float(value)
+
+
+def _last_model(fresh: Array) -> tuple[Array, Array]:
+    """Rows of q_i = a_i p + (1 - a_i) p_hat^i."""
+    N = fresh.size
+    mixing = np.zeros((N, N + 1))
+    mixing[np.arange(N), np.arange(N)] = 1 - fresh
+    return fresh, mixing
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Each generation is trained only on the one before it: q_i = p_hat^i."""
+
+    kind: ClassVar[str] = "replace"
+    grows: ClassVar[bool] = False
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        return _last_model(np.zeros(check_horizon(N)))
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class FixedFraction:
+    """A constant share of fresh data: q_i = alpha p + (1 - alpha) p_hat^i [KTV].
+
+    Args:
+        alpha: fraction of fresh data in [0, 1]; 0 is `Replace`, 1 never sees a model.
+
+    Raises:
+        ConfigError: alpha is not in [0, 1].
+    """
+
+    alpha: float
+    kind: ClassVar[str] = "fixed"
+    grows: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", _fraction("alpha", self.alpha))
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        return _last_model(np.full(check_horizon(N), self.alpha))
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind, "alpha": self.alpha}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A share of fresh data per generation: q_i = a_i p + (1 - a_i) p_hat^i.
+
+    A schedule is never extended silently: asking for more generations than it has fractions is an error.
+
+    Args:
+        alphas: a_0, a_1, ...; at least as many as generations.
+
+    Raises:
+        ConfigError: an empty schedule or a fraction outside [0, 1].
+    """
+
+    alphas: Sequence[float]
+    kind: ClassVar[str] = "schedule"
+    grows: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.alphas, str) or not isinstance(self.alphas, Iterable):
+            raise ConfigError(
+                f"a schedule is a list of fractions, got {self.alphas!r}", "use Schedule([0.5, 0.1, ...])"
+            )
+        alphas = tuple(_fraction(f"alphas[{i}]", a) for i, a in enumerate(self.alphas))
+        if not alphas:
+            raise ConfigError("a schedule needs at least one fraction", "use Schedule([0.5, 0.1, ...])")
+        object.__setattr__(self, "alphas", alphas)
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``.
+
+        Raises:
+            InputError: fewer than N fractions.
+        """
+        if check_horizon(N) > len(self.alphas):
+            raise InputError(
+                f"the schedule has {len(self.alphas)} fractions but {N} generations were asked for",
+                f"give {N} fractions (repeat the last one, {self.alphas[-1]:g}, if that is meant) or use FixedFraction",
+            )
+        return _last_model(np.array(self.alphas[:N]))
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind, "alphas": list(self.alphas)}
+
+
+def _window_rows(N: int, k: int, fresh: float) -> tuple[Array, Array]:
+    """Rows of q_i = a p + (1 - a) mean of p_hat^j over the last min(k, i + 1) models."""
+    i, j = np.arange(N)[:, None], np.arange(N + 1)[None, :]
+    inside = (j <= i) & (j > i - k)
+    return np.full(N, fresh), (1 - fresh) * inside / inside.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Keep everything, in equal blocks: q_i = (p_hat^0 + ... + p_hat^i) / (i + 1), p_hat^0 the kept real set.
+
+    No fresh data are drawn; the training set of generation i + 1 has i + 1 blocks of n rows.
+    """
+
+    kind: ClassVar[str] = "accumulate"
+    grows: ClassVar[bool] = True
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        return _window_rows(check_horizon(N), N, 0.0)
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class AccumulateSubsample:
+    """The law of `Accumulate` at constant cost: n rows drawn from the pool of everything so far."""
+
+    kind: ClassVar[str] = "accumulate-subsample"
+    grows: ClassVar[bool] = False
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        return _window_rows(check_horizon(N), N, 0.0)
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Fresh data and the last k models in equal shares: q_i = a p + (1 - a) mean(p_hat^{i-k+1}, ..., p_hat^i).
+
+    Args:
+        k: how many models are kept (fewer exist in the first generations: min(k, i + 1)).
+        fresh: fraction of fresh data, in [0, 1].
+
+    Raises:
+        ConfigError: k is not a whole number >= 1, or fresh is not in [0, 1].
+    """
+
+    k: int
+    fresh: float = 0.0
+    kind: ClassVar[str] = "window"
+    grows: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ConfigError(
+                f"k must be a whole number >= 1, got {self.k!r}", "Window(1, fresh=a) is FixedFraction(a)"
+            )
+        object.__setattr__(self, "k", int(self.k))
+        object.__setattr__(self, "fresh", _fraction("fresh", self.fresh))
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        return _window_rows(check_horizon(N), self.k, self.fresh)
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready description."""
+        return {"kind": self.kind, "k": self.k, "fresh": self.fresh}
+
+
+BuiltIn = Replace | FixedFraction | Schedule | Accumulate | AccumulateSubsample | Window
+#: Built-in policies by the ``kind`` of their configuration.
+KINDS: dict[str, type[BuiltIn]] = {
+    kind.kind: kind for kind in (Replace, FixedFraction, Schedule, Accumulate, AccumulateSubsample, Window)
+}
+
+
+def build(config: Mapping[str, Any]) -> BuiltIn:
+    """The policy that a configuration describes; inverse of ``policy.config()``.
+
+    Raises:
+        ConfigError: no or an unknown kind, an unknown or missing key, or a value that cannot be used.
+
+    Example:
+        >>> build({"kind": "fixed", "alpha": 0.5})
+        FixedFraction(alpha=0.5)
+    """
+    if not isinstance(config, Mapping) or "kind" not in config:
+        raise ConfigError(f"a policy needs a kind, got {config!r}", f"Valid names: {', '.join(sorted(KINDS))}")
+    arguments = dict(config)
+    kind = str(arguments.pop("kind"))
+    if kind not in KINDS:
+        raise ConfigError(f"unknown policy kind {kind!r}", nearest(kind, KINDS))
+    known = {f.name: f.default is MISSING for f in fields(KINDS[kind])}
+    for key in arguments:
+        if key not in known:
+            fix = nearest(str(key), known) if known else "it takes no keys"
+            raise ConfigError(f"policy {kind!r} has no key {key!r}", fix)
+    if missing := [name for name, required in known.items() if required and name not in arguments]:
+        raise ConfigError(f"policy {kind!r} needs {', '.join(missing)}", f"add the key {missing[0]!r}")
+    return KINDS[kind](**arguments)
+
+
+def parse(text: str) -> BuiltIn:
+    """The policy that a command-line word describes: ``kind`` or ``kind:number,number,...``.
+
+    Raises:
+        ConfigError: an unknown kind, a word that is not a number, or too many or too few of them.
+
+    Example:
+        >>> parse("window:3,0.1")
+        Window(k=3, fresh=0.1)
+    """
+    kind, _, rest = text.strip().partition(":")
+    words = [word.strip() for word in rest.split(",")] if rest else []
+    try:
+        numbers = [int(word) if word.lstrip("+-").isdigit() else float(word) for word in words]
+    except ValueError:
+        fix = "write for example fixed:0.5, schedule:1,0,0.5 or window:3,0.1"
+        raise ConfigError(f"policy {text!r} has an argument that is not a number", fix) from None
+    if kind == Schedule.kind:
+        return build({"kind": kind, "alphas": numbers})
+    names = [f.name for f in fields(KINDS[kind])] if kind in KINDS else []
+    if kind in KINDS and len(numbers) > len(names):
+        raise ConfigError(
+            f"policy {text!r} has {len(numbers)} arguments, {kind} takes {len(names)}",
+            f"write {':'.join([kind, ','.join(names)]) if names else kind}",
+        )
+    return build({"kind": kind, **dict(zip(names, numbers, strict=False))})
