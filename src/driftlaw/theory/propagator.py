@@ -7,9 +7,9 @@ linear and training adds an innovation :math:`\delta_i = (\hat p^{\,i+1} - q_i)/
    \quad\Longrightarrow\quad f_N = \sum_{i<N} G_{N,i}\,\delta_i + G_{N,\mathrm{init}}\, f_0 .
 
 With W the strictly lower triangular matrix of the weights on :math:`\hat p^{\,1}, \dots, \hat p^{\,N-1}`, the
-propagator is the resolvent :math:`G = (I - W)^{-1}` and :math:`G_{\cdot,\mathrm{init}} = G\, w_{\cdot 0}`. Closed forms: fixed
-fraction :math:`(1-\alpha)^{N-1-i}`; schedule :math:`\prod_{j=i+1}^{N-1} (1-\alpha_j)`; replace 1; accumulate 1 for
-i = N - 1, else :math:`1/(i+2)`.
+propagator is the resolvent :math:`G = (I - W)^{-1}` and :math:`G_{\cdot,\mathrm{init}} = G\, w_{\cdot 0}`. Closed
+forms: fixed fraction :math:`(1-\alpha)^{N-1-i}`; schedule :math:`\prod_{j=i+1}^{N-1} (1-\alpha_j)`; replace 1;
+accumulate 1 for i = N - 1, else :math:`1/(i+2)`.
 
 Reference: this project, theory section 4 (contains [KTV] Lemma F.1 for a fixed fraction).
 """

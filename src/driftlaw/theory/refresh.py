@@ -106,6 +106,15 @@ def _fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def _fractions(name: str, values: Any) -> tuple[float, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} must be a list of fractions, got {values!r}", "use Schedule([0.5, 0.1, ...])")
+    fractions = tuple(_fraction(f"{name}[{i}]", value) for i, value in enumerate(values))
+    if not fractions:
+        raise ConfigError(f"{name} must hold at least one fraction", "use Schedule([0.5, 0.1, ...])")
+    return fractions
+
+
 def _last_model(fresh: Array) -> tuple[Array, Array]:
     """Rows of q_i = a_i p + (1 - a_i) p_hat^i."""
     N = fresh.size
@@ -175,14 +184,7 @@ class Schedule:
     grows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.alphas, str) or not isinstance(self.alphas, Iterable):
-            raise ConfigError(
-                f"a schedule is a list of fractions, got {self.alphas!r}", "use Schedule([0.5, 0.1, ...])"
-            )
-        alphas = tuple(_fraction(f"alphas[{i}]", a) for i, a in enumerate(self.alphas))
-        if not alphas:
-            raise ConfigError("a schedule needs at least one fraction", "use Schedule([0.5, 0.1, ...])")
-        object.__setattr__(self, "alphas", alphas)
+        object.__setattr__(self, "alphas", _fractions("alphas", self.alphas))
 
     def rows(self, N: int) -> tuple[Array, Array]:
         """Weights ``(fresh [N], mixing [N, N + 1])``.
