@@ -48,7 +48,9 @@ def test_imports_point_one_way():
     assert violations(SRC) == []
 
 
-@pytest.mark.parametrize("line", ["from driftlaw.loop import run", "import driftlaw.measure.path", "from driftlaw import cli"])
+@pytest.mark.parametrize(
+    "line", ["from driftlaw.loop import run", "import driftlaw.measure.path", "from driftlaw import cli"]
+)
 def test_a_wrong_import_is_caught(tmp_path, line):
     (tmp_path / "process").mkdir()
     (tmp_path / "process" / "bad.py").write_text(f"def f():\n    {line}\n")

@@ -1,2 +1,73 @@
-"""driftlaw."""
+"""driftlaw: measure, bound and control model collapse in recursively trained diffusion models.
+
+Public names load on first use: importing this package loads no plotting, command-line or learning code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+#: Where each public name lives.
+_NAMES = {
+    "Estimate": "driftlaw.estimate",
+    "GaussianMixture": "driftlaw.process.mixture",
+    "Perturbed": "driftlaw.process.score",
+    "KDE": "driftlaw.learn.kde",
+    "GaussianMLE": "driftlaw.learn.gaussian",
+    "MixtureEM": "driftlaw.learn.mixture_em",
+    "Denoiser": "driftlaw.learn.denoiser",
+    "Replace": "driftlaw.theory.refresh",
+    "FixedFraction": "driftlaw.theory.refresh",
+    "Schedule": "driftlaw.theory.refresh",
+    "Accumulate": "driftlaw.theory.refresh",
+    "AccumulateSubsample": "driftlaw.theory.refresh",
+    "Window": "driftlaw.theory.refresh",
+    "propagator": "driftlaw.theory.propagator",
+    "accumulated_drift": "driftlaw.theory.accumulation",
+    "Study": "driftlaw.loop.study",
+    "Generation": "driftlaw.loop.record",
+    "run": "driftlaw.loop.run",
+    "resume": "driftlaw.loop.run",
+    "load": "driftlaw.loop.history",
+    "sweep": "driftlaw.loop.sweep",
+}
+
+__all__ = ["__version__", *sorted(_NAMES)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from driftlaw.estimate import Estimate as Estimate
+    from driftlaw.learn.denoiser import Denoiser as Denoiser
+    from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
+    from driftlaw.learn.kde import KDE as KDE
+    from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.loop.history import load as load
+    from driftlaw.loop.record import Generation as Generation
+    from driftlaw.loop.run import resume as resume
+    from driftlaw.loop.run import run as run
+    from driftlaw.loop.study import Study as Study
+    from driftlaw.loop.sweep import sweep as sweep
+    from driftlaw.process.mixture import GaussianMixture as GaussianMixture
+    from driftlaw.process.score import Perturbed as Perturbed
+    from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
+    from driftlaw.theory.propagator import propagator as propagator
+    from driftlaw.theory.refresh import Accumulate as Accumulate
+    from driftlaw.theory.refresh import AccumulateSubsample as AccumulateSubsample
+    from driftlaw.theory.refresh import FixedFraction as FixedFraction
+    from driftlaw.theory.refresh import Replace as Replace
+    from driftlaw.theory.refresh import Schedule as Schedule
+    from driftlaw.theory.refresh import Window as Window
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'driftlaw' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

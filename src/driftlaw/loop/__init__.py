@@ -1,0 +1,1 @@
+"""THE RECURSION: a validated study, one pure step, an iterator over a run directory, and sweeps of studies."""

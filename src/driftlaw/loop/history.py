@@ -69,7 +69,12 @@ class History:
 
         rows = []
         for g in self.generations:
-            row: dict[str, Any] = {"generation": g.index, "alpha": g.alpha, "real": g.lineage.real, "samples": g.samples}
+            row: dict[str, Any] = {
+                "generation": g.index,
+                "alpha": g.alpha,
+                "real": g.lineage.real,
+                "samples": g.samples,
+            }
             for group in ("divergence", "one_step", "floor", "moments", "modes", "path"):
                 for name, e in getattr(g, group).items():
                     key = name if group == "divergence" else f"{group}.{name}"

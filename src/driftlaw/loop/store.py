@@ -5,7 +5,8 @@ Layout::
     config.yaml            the resolved study, reloadable
     manifest.json          format, versions, seed, device, threads, command, hash of config.yaml
     journal.jsonl          one line per finished generation, append-only, fsynced; each line carries its own SHA-256
-    generations/003/       weights.safetensors  samples.npy  record.json  timing.json  (checkpoint.safetensors while training)
+    generations/003/       weights.safetensors  samples.npy  record.json  timing.json
+                           (checkpoint.safetensors while it trains)
     summary.json  report.html
 
 A file is written to a temporary name, fsynced and renamed, so that it exists whole or not at all. A generation counts
@@ -216,7 +217,9 @@ class RunDirectory:
             document: dict[str, Any] = json.loads(path.read_text())
             version = int(document["format"])
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptFileError(f"{path} is damaged ({error})", "restore it from a copy or start a new run") from error
+            raise CorruptFileError(
+                f"{path} is damaged ({error})", "restore it from a copy or start a new run"
+            ) from error
         if version > FORMAT:
             raise RunDirectoryError(
                 f"{self.path} has run format {version}; this driftlaw reads up to {FORMAT}", "upgrade driftlaw"
@@ -275,7 +278,9 @@ class RunDirectory:
                         os.fsync(f.fileno())
                 break
             if record.index != len(records) + 1:
-                raise CorruptFileError(f"{path} line {number} is generation {record.index}, expected {len(records) + 1}")
+                raise CorruptFileError(
+                    f"{path} line {number} is generation {record.index}, expected {len(records) + 1}"
+                )
             records.append(record)
             start += len(line)
         return records
@@ -301,14 +306,14 @@ class RunDirectory:
         """Folder of a generation (0 is the target's own rows)."""
         return self.path / "generations" / f"{index:03d}"
 
-    def verify(self, record: Generation) -> None:
-        """Check the files of a finished generation against their recorded hashes.
+    def verify(self, index: int, files: Mapping[str, str]) -> None:
+        """Check the files of a generation against their recorded hashes.
 
         Raises:
             CorruptFileError: names the file that is missing or differs.
         """
-        for name, digest in record.files.items():
-            path = self.folder(record.index) / name
+        for name, digest in files.items():
+            path = self.folder(index) / name
             if not path.is_file() or file_sha256(path) != digest:
                 state = "is missing" if not path.is_file() else "is truncated or was changed (its hash differs)"
                 raise CorruptFileError(f"{path} {state}", "restore it from a copy, or start the run again")

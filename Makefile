@@ -1,0 +1,32 @@
+# Two commands: `make demo` (set up, study collapse on real images, say where the report is) and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-heavy lint bench docs clean
+
+demo: $(STAMP)
+	$(BIN)/driftlaw run digits
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m "not heavy"
+
+test-heavy: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m heavy
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("driftlaw needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache

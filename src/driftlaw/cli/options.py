@@ -1,0 +1,71 @@
+"""From command-line options to a study: a name or a YAML file, then flags, then --set, in that order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from driftlaw.errors import ConfigError, InputError
+from driftlaw.loop import presets
+from driftlaw.loop.study import Study, apply_setting, read_yaml
+from driftlaw.theory import refresh
+
+
+def study_from(
+    name: str,
+    *,
+    preset: str | None = None,
+    alpha: float | None = None,
+    policy: str | None = None,
+    settings: tuple[str, ...] | list[str] = (),
+    **fields: Any,
+) -> Study:
+    """Build the study that a command line describes.
+
+    Args:
+        name: a built-in study or the path of a YAML file.
+        preset: size of a built-in study.
+        alpha: fresh fraction; short for ``policy fixed:alpha``.
+        policy: for example ``fixed:0.1``, ``accumulate``, ``window:3,0.1``.
+        settings: ``key=value`` texts with dotted keys.
+        fields: samples, generations, seed, device; None leaves the study's own.
+
+    Raises:
+        ConfigError: anything unknown or out of range.
+    """
+    if Path(name).suffix in {".yaml", ".yml"} or "/" in name:
+        if preset is not None:
+            raise ConfigError("a preset is a size of a built-in study, not of a YAML file", "drop --preset")
+        config = read_yaml(name)
+    else:
+        config = presets.preset(name, preset or "laptop")
+    if alpha is not None and policy is not None:
+        raise ConfigError("both --alpha and --policy were given", "use one of them")
+    if alpha is not None:
+        if not 0.0 <= alpha <= 1.0:
+            raise InputError(f"alpha = {alpha} is outside [0, 1]", "alpha is the fraction of fresh real data")
+        config["policy"] = {"kind": "fixed", "alpha": alpha}
+    if policy is not None:
+        config["policy"] = refresh.parse(policy).config()
+    config |= {key: value for key, value in fields.items() if value is not None}
+    resolved = Study.from_config(config).config()
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r} is not key=value", "write for example --set estimator.bandwidth=0.4")
+        try:
+            apply_setting(resolved, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
+    return Study.from_config(resolved)
+
+
+def free_directory(base: Path) -> Path:
+    """`base`, or `base`-2, `base`-3, ... if that is taken."""
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path

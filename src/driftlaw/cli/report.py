@@ -1,0 +1,23 @@
+"""``driftlaw report``: write the page of a run or of a sweep again from its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from driftlaw import report as pages
+from driftlaw.cli.console import out
+from driftlaw.loop.history import load
+from driftlaw.loop.store import MANIFEST
+from driftlaw.loop.sweep import find
+
+
+def report(directory: Annotated[Path, typer.Argument(help="A run directory, or the folder of a sweep.")]) -> None:
+    """Write report.html of a run or a sweep from its records; nothing is recomputed."""
+    if (directory / MANIFEST).exists() or not any(directory.glob("alpha-*/seed-*")):
+        page = pages.write(load(directory))
+    else:
+        page = pages.write_sweep(find(directory), directory)
+    out.print(f"report {page}", soft_wrap=True)

@@ -1,0 +1,118 @@
+"""``driftlaw run`` and ``driftlaw resume``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from driftlaw.cli.console import err, out, print_json, watching
+from driftlaw.cli.options import free_directory, study_from
+from driftlaw.loop import run as loop
+from driftlaw.loop.cost import Plan, plan
+from driftlaw.loop.history import History, load
+from driftlaw.loop.record import Generation
+
+Out = Annotated[Path | None, typer.Option("--out", help="New run directory (default: runs/NAME).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+def run(
+    study: Annotated[str, typer.Argument(help="gmm, digits, fashion-mnist, cifar10, or the path of a YAML file.")],
+    alpha: Annotated[float | None, typer.Option(help="Fraction of fresh real data in every training set.")] = None,
+    policy: Annotated[str | None, typer.Option(help="fixed:0.1, replace, accumulate, window:3,0.1, ...")] = None,
+    generations: Annotated[int | None, typer.Option(help="How many models are trained in turn.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Rows of each training set.")] = None,
+    seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
+    preset: Annotated[str | None, typer.Option(help="smoke, laptop (default) or paper.")] = None,
+    out_dir: Out = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value with a dotted key; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a recursive training study and write its report."""
+    resolved = study_from(
+        study,
+        preset=preset,
+        alpha=alpha,
+        policy=policy,
+        settings=settings or [],
+        generations=generations,
+        samples=samples,
+        seed=seed,
+        device=device,
+    )
+    if dry_run:
+        _print_plan(plan(resolved), as_json)
+        return
+    name = resolved.config()["name"]
+    target = out_dir or free_directory(Path("runs") / "".join(c if c.isalnum() or c in "-_." else "-" for c in name))
+    command = shlex.join(["driftlaw", *sys.argv[1:]])
+    with watching(resolved.generations) as watch:
+        _finish(loop.run(resolved, target, watch=watch, command=command), target, as_json)
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    as_json: Json = False,
+) -> None:
+    """Continue a killed or unfinished run to the numbers it would have had."""
+    history = load(directory)
+    loop.use_threads_of(history.manifest)
+    total = int(history.config["generations"])
+    with watching(total, start=len(history) + 1) as watch:
+        _finish(loop.resume(directory, watch=watch), directory, as_json)
+
+
+def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> None:
+    from driftlaw import report
+
+    for _ in records:
+        pass
+    history = load(directory)
+    page = report.write(history)
+    if as_json:
+        print_json(
+            {
+                "run": str(directory),
+                "report": str(page),
+                "peak_memory_mib": round(loop.peak_memory_mib(), 1),
+                "generations": [g.to_json() for g in history],
+            }
+        )
+        return
+    _print_table(history)
+    for warning in dict.fromkeys(w for g in history for w in g.warnings):
+        err.print("[yellow]note[/] " + escape(warning), soft_wrap=True)
+    out.print(f"peak memory {loop.peak_memory_mib():.0f} MiB")
+    out.print(f"report {page}", soft_wrap=True)
+
+
+def _print_table(history: History) -> None:
+    """The drift by generation: at most six measures, the most telling first."""
+    order = ("kl", "tv", "chi2", "chi2_lower", "mmd2", "frechet", "precision", "recall", "coverage")
+    names = [n for n in order if any(n in g.divergence for g in history)][:6]
+    table = Table("n", "real", *names, box=None, header_style="bold", pad_edge=False)
+    if history.generations and history.generations[0].floor:
+        floor = history.generations[0].floor
+        table.add_row("floor", "", *(f"{floor[n].value:.3g}" if n in floor else "" for n in names), style="dim")
+    for g in history:
+        cells = [g.divergence.get(n) for n in names]
+        table.add_row(str(g.index), f"{g.alpha:.0%}", *("" if e is None else str(e) for e in cells))
+    out.print(table)
+
+
+def _print_plan(what: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(what.to_json())
+        return
+    out.print(what.text(), soft_wrap=True)

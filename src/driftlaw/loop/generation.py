@@ -1,0 +1,332 @@
+"""One generation: draw the training set, learn, sample, measure. Pure given the study and the generations before it.
+
+The training set of generation n is drawn to row n-1 of the policy (theory section 4)::
+
+    q_{n-1} = a_{n-1} p + sum_{j<n} w_{n-1,j} p_hat^j,      p_hat^0 = p
+
+from `samples` rows: fresh real rows next in line of the supply, kept real rows of generation 0 for the weight on
+p_hat^0, and stored samples of model j for the weight on p_hat^j. Every random choice comes from a stream named by the
+generation and its purpose, so any generation replays alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from driftlaw import seeding
+from driftlaw.data.supply import FreshSupply
+from driftlaw.errors import ConfigError, DataExhaustedError, InputError
+from driftlaw.estimate import Estimate
+from driftlaw.learn.estimator import Checkpoint, FitContext, Generator
+from driftlaw.loop.record import Generation, Lineage
+from driftlaw.loop.study import Study
+from driftlaw.measure.divergence import compare_laws
+from driftlaw.measure.moments import mode_weights, relative_drift, second_moment
+from driftlaw.measure.reference import SampleReference
+from driftlaw.process.law import MixtureLaw
+
+#: ``progress(stage, fraction in [0, 1], short text)``.
+Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same through a run: the study, its policy's rows, the supply of fresh data and the reference."""
+
+    study: Study
+    device: str = "cpu"
+
+    def prepare(self) -> None:
+        """Find out now, before anything is written, whether the data suffice.
+
+        Raises:
+            DataExhaustedError: the policy needs more fresh rows than a finite source has, and reuse is off.
+            InputError: the source's rows cannot be used.
+        """
+        study = self.study
+        if self.grows and study.mixing == "multinomial":
+            raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
+        needed, size = self.fresh_before(study.generations + 1), study.source.size
+        if size is not None and needed > size and not study.reuse:
+            raise DataExhaustedError(
+                f"{study.generations} generations of {study.samples} rows with this policy need {needed} fresh rows; "
+                f"{study.source.name} has {size}",
+                "lower samples, generations or alpha, or set reuse: true to draw rows again in a new order",
+            )
+        _ = self.reference
+
+    @cached_property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(fresh [N], mixing [N, N+1])`` of the policy."""
+        fresh, mixing = self.study.policy.rows(self.study.generations)
+        return np.asarray(fresh, float), np.asarray(mixing, float)
+
+    @cached_property
+    def supply(self) -> FreshSupply:
+        """Fresh real rows, in one fixed order."""
+        return FreshSupply(self.study.source, self.study.seed, self.study.reuse)
+
+    @property
+    def grows(self) -> bool:
+        """Whether generation n trains on n blocks of `samples` rows instead of one."""
+        return bool(getattr(self.study.policy, "grows", False))
+
+    def stream(self, *path: int | str) -> torch.Generator:
+        """Named random stream of this study."""
+        return seeding.generator(self.study.seed, *path)
+
+    def counts(self, index: int) -> tuple[int, np.ndarray]:
+        """Rows of generation `index`'s training set: fresh real rows, and ``[index]`` rows of p_hat^0..p_hat^{index-1}.
+
+        Generation 1 trains on p whatever the policy says, because p_hat^0 = p: all its rows are fresh.
+        """
+        fresh, mixing = self.rows
+        if index == 1:
+            return self.study.samples, np.zeros(1, int)
+        total = self.study.samples * (index if self.grows else 1)
+        weights = np.concatenate([fresh[index - 1 : index], mixing[index - 1, :index]])
+        if self.study.mixing == "multinomial":
+            rng = seeding.numpy_generator(self.study.seed, "generation", index, "counts")
+            counts = rng.multinomial(total, weights / weights.sum())
+        else:
+            counts = _largest_remainder(weights, total)
+        return int(counts[0]), counts[1:]
+
+    def fresh_before(self, index: int) -> int:
+        """Fresh rows that generations 1..index-1 have used: where generation `index` starts in the supply."""
+        return sum(self.counts(k)[0] for k in range(1, index))
+
+    @cached_property
+    def population_tails(self) -> list[float | None]:
+        """Largest component variance of p_hat^0..p_hat^N averaged over training draws; None where it is not known.
+
+        Theory section 6: a KDE study's population law has heavier tails than any finite one, and decides whether
+        chi2 is finite.
+        """
+        law = getattr(self.study.source, "law", None)
+        grow = getattr(self.study.estimator, "population_tail", None)
+        tails: list[float | None] = [getattr(law, "isotropic_variance", lambda: None)()]
+        for index in range(1, self.study.generations + 1):
+            q = self.training_tail(index, tails)
+            tails.append(grow(q) if grow is not None and q is not None else None)
+        return tails
+
+    def training_tail(self, index: int, tails: Sequence[float | None]) -> float | None:
+        """Largest component variance of q_{index-1}."""
+        fresh, mixing = self.rows
+        used = [0] if fresh[index - 1] > 0 or index == 1 else []
+        used += [j for j in range(index) if mixing[index - 1, j] > 0]
+        parts = [tails[j] for j in used]
+        return None if None in parts else max(p for p in parts if p is not None)
+
+    @cached_property
+    def reference(self) -> SampleReference | None:
+        """Real rows that sample-based measures compare against; None when they were switched off."""
+        study, source = self.study, self.study.source
+        n = min(study.measures.samples, study.samples)
+        if n < 2:
+            return None
+        available = getattr(source, "held_out_size", None)
+        n = n if available is None else min(n, available)
+        held_out = source.held_out(n, self.stream("reference", "held-out"))
+        size = 2 * n + 4 * study.measures.dimension if source.size is None else min(source.size, 10_000)
+        train = source.draw(size, self.stream("reference", "train"))
+        return SampleReference.fit(
+            train.x,
+            held_out.x,
+            labels=train.y,
+            held_out_labels=held_out.y,
+            classes=source.classes,
+            features=study.measures.features,
+            dimension=study.measures.dimension,
+            seed=seeding.stream_seed(study.seed, "reference"),
+        )
+
+
+@dataclass(frozen=True)
+class Past:
+    """The generations before: real rows of generation 0, stored samples and (lazily) models."""
+
+    samples: Callable[[int], Tensor]
+    model: Callable[[int], Generator]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A generation that has just been made; `record.files` is filled by whoever stores it."""
+
+    record: Generation
+    model: Generator
+    samples: Tensor
+    seconds: dict[str, float]
+
+
+def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Lineage]:
+    """Rows ``[total, ...]`` that generation `index` learns from, and where they came from."""
+    fresh, mixed = setting.counts(index)
+    taken = setting.supply.take(fresh, setting.fresh_before(index)) if fresh else None
+    parts = [taken.batch.x] if taken else []
+    for j, count in enumerate(mixed):
+        if count:
+            rows = past.samples(j)
+            order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
+            parts.append(rows[order[:count]])
+    models = {j: int(c) for j, c in enumerate(mixed) if j > 0 and c}
+    kept = int(mixed[0])
+    reused = taken.reused if taken else 0
+    return torch.cat(parts), Lineage(real=fresh + kept, models=models, fresh=fresh - reused, reused=reused)
+
+
+def _quiet(stage: str, fraction: float, text: str) -> None:
+    """Progress that goes nowhere."""
+
+
+def advance(
+    setting: Setting, index: int, past: Past, checkpoint: Checkpoint | None = None, progress: Progress = _quiet
+) -> Outcome:
+    """Make generation `index` from those before it.
+
+    Args:
+        setting: the study and what is fixed through it.
+        index: n >= 1.
+        past: generations 0..n-1.
+        checkpoint: where a long fit saves its progress and resumes from.
+        progress: told which stage is how far.
+
+    Raises:
+        DataExhaustedError: the source has too few fresh rows left.
+        InputError: the model or its samples are not finite.
+    """
+    study, seconds = setting.study, {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[stage], clock = now - clock, now
+
+    rows, lineage = training_set(setting, index, past)
+    lap("data")
+    context = FitContext(
+        seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
+        held_out=setting.reference.held_out if setting.reference else None,
+        warm_start=past.model(index - 1) if index > 1 else None,
+        checkpoint=checkpoint,
+        progress=lambda fraction, text: progress("training", fraction, text),
+        device=setting.device,
+    )
+    model = study.estimator.fit(rows, context)
+    lap("training")
+    progress("sampling", 0.0, "")
+    samples = model.sample(study.samples, setting.stream("generation", index, "sample")).cpu()
+    bad = (~torch.isfinite(samples.flatten(1))).any(1)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise InputError(
+            f"model of generation {index} returned {int(bad.sum())} of {len(samples)} samples that are NaN or infinite "
+            f"(first row {first})",
+            "train longer, lower the learning rate, or use more solver steps",
+        )
+    lap("sampling")
+    progress("measuring", 0.0, "")
+    record = measure(setting, index, past, model, samples, lineage)
+    lap("measuring")
+    return Outcome(record, model, samples, seconds)
+
+
+def measure(
+    setting: Setting, index: int, past: Past, model: Generator, samples: Tensor, lineage: Lineage
+) -> Generation:
+    """Everything that is recorded of generation `index`."""
+    source = setting.study.source
+    fresh, mixing = setting.rows
+    warnings: list[str] = []
+    divergence, one_step = densities(setting, index, past, model, warnings)
+    floor: dict[str, Estimate] = {}
+    modes: dict[str, Estimate] = {}
+    if setting.reference is not None:
+        reference = setting.reference
+        divergence |= reference.compare(samples[: reference.n])
+        floor = dict(reference.floor())
+        modes = dict(reference.classes(samples))
+        warnings += reference.warnings
+    responsibilities = getattr(getattr(source, "law", None), "responsibilities", None)
+    if responsibilities is not None:
+        r = responsibilities(samples)
+        modes = dict(mode_weights(r, [f"mode {k}" for k in range(r.shape[1])]))
+    moment = second_moment(samples)
+    target = _target_second_moment(setting, past)
+    if lineage.reused:
+        warnings.append(f"{lineage.reused} fresh rows had been used before: the source is finite and reuse is on")
+    for group in (divergence, one_step):
+        warnings += [f"{name}: {w}" for name, e in group.items() for w in e.warnings if e.is_infinite or e.is_refused]
+    return Generation(
+        index=index,
+        alpha=lineage.real / lineage.total,
+        fresh=float(fresh[index - 1]),
+        mixing=tuple(float(w) for w in mixing[index - 1, :index]),
+        lineage=lineage,
+        samples=len(samples),
+        divergence=divergence,
+        one_step=one_step,
+        floor=floor,
+        moments={"second_moment": moment, "second_moment_drift": relative_drift(moment, target)},
+        modes=modes,
+        training=dict(getattr(model, "training", {})),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def densities(
+    setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """p_hat^n against p and against q_{n-1}, where all densities are known; empty otherwise."""
+    source, law = setting.study.source, getattr(model, "law", None)
+    target = getattr(source, "law", None)
+    if law is None or target is None:
+        return {}, {}
+    n = setting.study.measures.density_samples
+    tails = setting.population_tails
+    r = tails[index]
+
+    def pair(q: float | None) -> tuple[float, float] | None:
+        return None if r is None or q is None else (r, q)
+
+    seed = seeding.stream_seed(setting.study.seed, "generation", index, "measure")
+    try:
+        against_p = compare_laws(law, target, n=n, seed=seed, tail=pair(tails[0]))
+        if index == 1:
+            return dict(against_p), dict(against_p)
+        fresh, mixing = setting.rows
+        weights = [float(fresh[index - 1] + mixing[index - 1, 0]), *map(float, mixing[index - 1, 1:index])]
+        laws = [target, *(past.model(j).law if w else target for j, w in enumerate(weights[1:], start=1))]  # type: ignore[attr-defined]
+        kept = [(w, q) for w, q in zip(weights, laws, strict=True) if w > 0]
+        q = MixtureLaw([w for w, _ in kept], [law for _, law in kept])
+        against_q = compare_laws(law, q, n=n, seed=seed, tail=pair(setting.training_tail(index, tails)))
+    except InputError as error:
+        warnings.append(f"no density-based measures: {error}")
+        return {}, {}
+    return dict(against_p), dict(against_q)
+
+
+def _target_second_moment(setting: Setting, past: Past) -> Estimate:
+    law = getattr(setting.study.source, "law", None)
+    if law is not None and hasattr(law, "second_moment"):
+        return Estimate.exact(float(law.second_moment()), "exact E|x|^2 of the target")
+    return second_moment(past.samples(0))
+
+
+def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
+    """Integers that sum to `total`, each within 1 of ``weights * total``; ties go to the first."""
+    share = weights / weights.sum() * total
+    counts = np.floor(share + 1e-9).astype(int)
+    order = np.argsort(-(share - counts), kind="stable")
+    counts[order[: total - counts.sum()]] += 1
+    return counts

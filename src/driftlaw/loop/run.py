@@ -1,0 +1,239 @@
+"""The recursion: an iterator of generations over a run directory. Killed anywhere, it resumes to the same numbers.
+
+Everything that a generation needs is on disk before the next begins (samples, weights, journal line), and everything
+random comes from streams named by (seed, generation, purpose). So the state of a run is its journal, plus at most one
+training checkpoint of the generation under way.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+import driftlaw
+from driftlaw.errors import ConfigError
+from driftlaw.learn.estimator import Generator
+from driftlaw.loop.generation import Past, Progress, Setting, advance
+from driftlaw.loop.record import Generation
+from driftlaw.loop.store import (
+    CONFIG,
+    SUMMARY,
+    FileCheckpoint,
+    RunDirectory,
+    read_array,
+    read_tensors,
+    write_array,
+    write_tensors,
+    write_text,
+)
+from driftlaw.loop.study import Study
+
+#: ``watch(generation, stage, fraction in [0, 1], text)``: told how far a run is.
+Watch = Callable[[int, str, float, str], None]
+
+
+def run(
+    study: Study, out: str | os.PathLike[str] | None = None, *, watch: Watch | None = None, command: str = ""
+) -> Iterator[Generation]:
+    """Run a study, yielding each generation's record as soon as it is safely stored.
+
+    Args:
+        study: what to do.
+        out: new run directory; None keeps the run in a temporary one that goes when the iterator ends.
+        watch: told about progress.
+        command: command line to remember in the manifest.
+
+    Returns:
+        An iterator; leaving it early leaves a run that :func:`resume` continues.
+
+    Raises:
+        RunDirectoryError: `out` holds something already.
+        ConfigError: the study cannot be written down, or asks for CUDA where there is none.
+    """
+    config, setting = study.to_yaml(), Setting(study, pick_device(study.device))
+    if out is None:
+        setting.prepare()
+        return _temporary_run(setting, config, watch)
+    directory = RunDirectory(out)
+    directory.check_new()
+    setting.prepare()
+    return _new_run(directory, setting, config, watch, command)
+
+
+def resume(path: str | os.PathLike[str], *, watch: Watch | None = None) -> Iterator[Generation]:
+    """Continue a killed or unfinished run; yields the generations that were still missing.
+
+    Raises:
+        RunDirectoryError: not a run, of a newer format, or locked by another process.
+        CorruptFileError: a stored file is damaged; the message names it.
+    """
+    directory = RunDirectory(path)
+    directory.manifest()
+    study = Study.from_config(yaml.safe_load((directory.path / CONFIG).read_text()))
+    return _resumed_run(directory, Setting(study, pick_device(study.device)), watch)
+
+
+def pick_device(name: str) -> str:
+    """Resolve "auto".
+
+    Raises:
+        ConfigError: CUDA was asked for and is not there.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("device is cuda but this machine has no usable CUDA device", "use device: auto or cpu")
+    return name if name != "auto" else "cuda" if available else "cpu"
+
+
+def _temporary_run(setting: Setting, config: str, watch: Watch | None) -> Iterator[Generation]:
+    with tempfile.TemporaryDirectory(prefix="driftlaw-") as folder:
+        yield from _new_run(RunDirectory(folder), setting, config, watch, "")
+
+
+def _new_run(
+    directory: RunDirectory, setting: Setting, config: str, watch: Watch | None, command: str
+) -> Iterator[Generation]:
+    with directory.locked():
+        directory.check_new()
+        directory.create(config, {**facts(setting.device), "seed": setting.study.seed, "command": command})
+        yield from Recursion(directory, setting, watch).generations()
+
+
+def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None) -> Iterator[Generation]:
+    with directory.locked():
+        recursion = Recursion(directory, setting, watch)
+        recursion.note_differences(directory.manifest())
+        yield from recursion.generations()
+
+
+class Recursion:
+    """The driver of one run directory, whose lock its caller holds."""
+
+    def __init__(self, directory: RunDirectory, setting: Setting, watch: Watch | None = None) -> None:
+        self.directory, self.setting, self.study, self.watch = directory, setting, setting.study, watch
+        self._differences: tuple[str, ...] = ()
+        self._model = lru_cache(maxsize=2 if self.study.samples > 50_000 else 8)(self._load_model)
+
+    def note_differences(self, manifest: dict[str, Any]) -> None:
+        """Remember in words what differs from the machine that started the run: numbers may then differ in rounding."""
+        now = facts(self.setting.device)
+        keys = ("torch", "threads", "device", "machine")
+        self._differences = tuple(
+            f"resumed with {key} {now[key]} after {manifest[key]}: later numbers may differ in rounding"
+            for key in keys
+            if manifest.get(key) != now[key]
+        )
+
+    def generations(self) -> Iterator[Generation]:
+        """Make the missing generations in order."""
+        records = self.directory.records(repair=True)
+        for record in records:
+            self.directory.verify(record.index, record.files)
+        self._store_target()
+        for index in range(len(records) + 1, self.study.generations + 1):
+            record = self._make(index)
+            records.append(record)
+            yield record
+        self._summarise(records)
+
+    def _make(self, index: int) -> Generation:
+        folder = self.directory.folder(index)
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = FileCheckpoint(folder / "checkpoint.safetensors")
+        outcome = advance(self.setting, index, Past(self._samples, self._model), checkpoint, self._progress(index))
+        start = time.perf_counter()
+        files = {
+            "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
+            "weights.safetensors": write_tensors(folder / "weights.safetensors", outcome.model.state()),
+        }
+        record = replace(outcome.record, files=files, warnings=outcome.record.warnings + self._differences)
+        write_text(folder / "record.json", json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
+        seconds = {**outcome.seconds, "writing": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
+        write_text(folder / "timing.json", json.dumps(seconds) + "\n")
+        self.directory.append(record)
+        checkpoint.path.unlink(missing_ok=True)
+        if self.watch is not None:
+            self.watch(index, "done", 1.0, "")
+        return record
+
+    def _progress(self, index: int) -> Progress:
+        watch = self.watch
+        if watch is None:
+            return lambda stage, fraction, text: None
+        return lambda stage, fraction, text: watch(index, stage, fraction, text)
+
+    def _store_target(self) -> None:
+        """Generation 0: the first real rows, kept for policies that train on them again and for the report."""
+        folder = self.directory.folder(0)
+        hashes = folder / "hashes.json"
+        if hashes.exists():
+            self.directory.verify(0, json.loads(hashes.read_text()))
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        batch = self.setting.supply.take(self.study.samples, 0).batch
+        files = {"samples.npy": write_array(folder / "samples.npy", batch.x.numpy())}
+        if batch.y is not None:
+            files["labels.npy"] = write_array(folder / "labels.npy", batch.y.numpy())
+        write_text(hashes, json.dumps(files))
+
+    def _samples(self, index: int) -> Tensor:
+        return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
+
+    def _load_model(self, index: int) -> Generator:
+        tensors, _ = read_tensors(self.directory.folder(index) / "weights.safetensors")
+        return self.study.estimator.load(tensors, tuple(self.study.source.shape))  # type: ignore[no-any-return]
+
+    def _summarise(self, records: list[Generation]) -> None:
+        last = records[-1]
+        document = {
+            "study": self.study.config()["name"],
+            "generations": len(records),
+            "divergence": {k: e.to_json() for k, e in last.divergence.items()},
+            "floor": {k: e.to_json() for k, e in last.floor.items()},
+            "moments": {k: e.to_json() for k, e in last.moments.items()},
+            "fresh_rows": sum(r.lineage.fresh for r in records),
+            "warnings": sorted({w for r in records for w in r.warnings}),
+        }
+        write_text(self.directory.path / SUMMARY, json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def facts(device: str) -> dict[str, Any]:
+    """Versions and machine class for the manifest; names no host, user or path."""
+    return {
+        "driftlaw": driftlaw.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def peak_memory_mib() -> float:
+    """Largest resident set of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def use_threads_of(manifest: dict[str, Any]) -> None:
+    """Use the thread count that the run was started with: results are then the same to the last bit."""
+    threads = manifest.get("threads")
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(threads)

@@ -1,0 +1,224 @@
+"""The study: a validated, frozen description of one recursion, the same in Python and in YAML.
+
+Generation n trains on q_{n-1} = a_{n-1} p + sum_j w_{n-1,j} p_hat^j (theory section 4): the source is p, the policy
+gives the rows (a, w), the estimator learns p_hat^n from `samples` rows of q_{n-1}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from driftlaw import data as data_layer
+from driftlaw import learn as learn_layer
+from driftlaw.data.source import DataSource
+from driftlaw.errors import ConfigError, DriftlawError, nearest
+from driftlaw.learn.estimator import Estimator
+from driftlaw.theory import refresh
+from driftlaw.theory.refresh import Policy
+
+
+def _source(value: Any) -> DataSource:
+    return data_layer.build(value) if isinstance(value, Mapping) else data_layer.as_source(value)
+
+
+def _estimator(value: Any) -> Estimator:
+    if isinstance(value, Mapping):
+        return learn_layer.build(value)
+    if not isinstance(value, Estimator):
+        raise ConfigError(
+            f"estimator is a {type(value).__name__} without fit, load and config",
+            "use dl.KDE, dl.GaussianMLE, dl.MixtureEM, dl.Denoiser or an object with these three methods",
+        )
+    return value
+
+
+def _policy(value: Any) -> Policy:
+    if isinstance(value, Mapping):
+        return refresh.build(value)
+    if isinstance(value, str):
+        return refresh.parse(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return refresh.FixedFraction(float(value))
+    if not callable(getattr(value, "rows", None)):
+        raise ConfigError(
+            f"policy is a {type(value).__name__} without rows(N)", "use dl.FixedFraction(0.5) or another policy"
+        )
+    return value  # type: ignore[no-any-return]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _readable(error, type(self)) from error
+
+
+class Measures(_Config):
+    """What is measured after each generation.
+
+    Args:
+        samples: rows of each set in sample-based measures (at most the held-out rows of a finite source); 0 skips them.
+        density_samples: Monte Carlo draws from each law where densities are known.
+        features: feature map of sample-based measures: "pca" or "identity".
+        dimension: number of features kept.
+    """
+
+    samples: int = Field(1000, ge=0)
+    density_samples: int = Field(10_000, ge=100)
+    features: Literal["pca", "identity"] = "pca"
+    dimension: int = Field(32, ge=1)
+
+
+class Study(_Config):
+    """One recursion: source, estimator, refresh policy and size.
+
+    Args:
+        source: the target p: a ``GaussianMixture`` or other law, a ``DataSource``, an array, or the name of a data set.
+        estimator: the learner.
+        policy: the refresh policy; a number alpha means ``FixedFraction(alpha)``.
+        samples: rows n of each training set (of each kept generation for a policy that grows).
+        generations: how many models are trained in turn.
+        seed: all randomness derives from it.
+        mixing: "stratified" rounds the policy's row to counts; "multinomial" draws the counts, so that the training
+            set is an independent sample of q.
+        reuse: when a finite source has no unused fresh rows left, draw again in a new order (True) or stop (False).
+        device: "auto", "cpu" or "cuda".
+        measures: what is measured after each generation.
+        name: shown in reports.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest valid one) or a value out of range.
+
+    Example:
+        >>> import driftlaw as dl
+        >>> study = dl.Study(source=dl.GaussianMixture.paper(), estimator=dl.KDE(0.6), policy=0.5, samples=500)
+        >>> study.generations
+        5
+    """
+
+    source: Annotated[Any, BeforeValidator(_source)]
+    estimator: Annotated[Any, BeforeValidator(_estimator)]
+    policy: Annotated[Any, BeforeValidator(_policy)]
+    samples: int = Field(1000, ge=2, le=100_000_000)
+    generations: int = Field(5, ge=1, le=100_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+    mixing: Literal["stratified", "multinomial"] = "stratified"
+    reuse: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    measures: Measures = Measures()
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        refresh.check_rows(*self.policy.rows(self.generations))
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_config` inverts.
+
+        Raises:
+            ConfigError: a part that cannot be written, such as an array in memory or an own estimator without config.
+        """
+        values: dict[str, Any] = {"name": self.name or self.source.name}
+        for part in ("source", "estimator", "policy"):
+            describe = getattr(getattr(self, part), "config", None)
+            if describe is None:
+                raise ConfigError(f"the {part} has no config(), so this study cannot be written to YAML", "give it one")
+            values[part] = describe()
+        for key in ("samples", "generations", "seed", "mixing", "reuse", "device"):
+            values[key] = getattr(self, key)
+        return values | {"measures": self.measures.model_dump()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Study:
+        """Build a study from plain data."""
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"a study is a mapping of keys, got {type(config).__name__}")
+        return cls(**{str(k): v for k, v in config.items()})
+
+    def to_yaml(self) -> str:
+        """The resolved study as YAML."""
+        return yaml.safe_dump(self.config(), sort_keys=False)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Study:
+        """A copy with dotted keys replaced, as ``--set estimator.bandwidth=0.4`` does.
+
+        Raises:
+            ConfigError: an unknown key, with the nearest valid one.
+        """
+        config = self.config()
+        for key, value in settings.items():
+            apply_setting(config, key, value)
+        return type(self).from_config(config)
+
+
+def apply_setting(config: dict[str, Any], key: str, value: Any) -> None:
+    """Replace one dotted key in plain data, in place.
+
+    A mapping given for ``source``, ``estimator`` or ``policy``, or a new ``kind``, replaces the whole part.
+
+    Raises:
+        ConfigError: the key is not there.
+    """
+    *parents, last = key.split(".")
+    node: Any = config
+    for depth, part in enumerate(parents):
+        if not isinstance(node, dict) or part not in node:
+            _unknown(".".join(parents[: depth + 1]), node)
+        node = node[part]
+    if not isinstance(node, dict) or last not in node:
+        if not (parents == [] and last in Study.model_fields) and not (isinstance(node, dict) and "kind" in node):
+            _unknown(key, node)
+        node[last] = value  # optional keys of a part are checked by its own validation
+    elif last == "kind" and node["kind"] != value:
+        node.clear()
+        node["kind"] = value
+    else:
+        node[last] = value
+
+
+def _unknown(key: str, node: Any) -> None:
+    valid = list(node) if isinstance(node, dict) else []
+    raise ConfigError(f"unknown key {key!r}", nearest(key.split(".")[-1], valid) if valid else "it has no keys inside")
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Plain data of a YAML file.
+
+    Raises:
+        ConfigError: missing, unreadable or not a mapping.
+    """
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the study {path} ({error})", "give a YAML file or the name of a study"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML ({' '.join(str(error).split())})", "correct it there") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} holds a {type(config).__name__}, not a mapping of study keys")
+    return config
+
+
+def _readable(error: ValidationError, model: type[BaseModel]) -> DriftlawError:
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, DriftlawError):
+        return cause
+    where = ".".join(str(p) for p in first["loc"]) or model.__name__
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"unknown key {where!r}{more}", nearest(where.split(".")[-1], model.model_fields))
+    if first["type"] == "missing":
+        return ConfigError(f"{where} is missing{more}", f"a {model.__name__} needs it")
+    return ConfigError(f"{where} = {first['input']!r} is not valid: {first['msg']}{more}")
