@@ -35,7 +35,7 @@ _NAMES = {
     "sweep": "driftlaw.loop.sweep",
 }
 
-__all__ = ["__version__", *sorted(_NAMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
     from driftlaw.estimate import Estimate as Estimate

@@ -108,7 +108,13 @@ def write_text(path: Path, text: str) -> str:
 
 def write_array(path: Path, array: np.ndarray) -> str:
     """Atomic .npy; returns its SHA-256."""
-    return write_atomic(path, lambda f: np.lib.format.write_array(f, np.ascontiguousarray(array), allow_pickle=False))
+
+    def write(f: IO[bytes]) -> None:  # not numpy's own writer: it loses the reason when the disk is full
+        whole = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(whole))
+        f.write(whole.reshape(-1).view(np.uint8).data)
+
+    return write_atomic(path, write)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> str:

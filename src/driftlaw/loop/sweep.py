@@ -68,7 +68,8 @@ def sweep(
     Args:
         study: the base study; its policy becomes ``FixedFraction(alpha)`` and its seed is replaced.
         out: folder of the sweep.
-        alphas, seeds: the grid.
+        alphas: fresh fractions, each in [0, 1].
+        seeds: seeds of the repetitions.
         workers: processes; each uses the machine's threads divided by `workers`.
         engine: "process", or "ray" when ray is installed.
         watch: called with the cell and its number of generations when a run has finished.
