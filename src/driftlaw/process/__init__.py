@@ -1,8 +1,79 @@
-"""The noise: schedules, scores, exact laws and samplers (see each module's page)."""
+"""The noise: the clock, scores, exact laws at every time, and samplers (see each module's page)."""
 
 from driftlaw.process.draws import LawValues
 from driftlaw.process.kernel_sum import KernelMixture, KernelSums
+from driftlaw.process.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
 from driftlaw.process.mixture import GaussianMixture
-from driftlaw.process.score import Field, Law, Score, Time
+from driftlaw.process.sampler import METHODS, euler_maruyama, exponential_integrator, heun, multistep, sample
+from driftlaw.process.schedule import (
+    OU,
+    Clock,
+    CosineVP,
+    LinearVP,
+    alpha,
+    karras_grid,
+    log_grid,
+    schedule_grid,
+    sigma,
+    uniform_grid,
+    variance,
+)
+from driftlaw.process.score import (
+    Field,
+    Law,
+    Perturbed,
+    Score,
+    Time,
+    as_score,
+    checked,
+    denoised_from_score,
+    divergence_of,
+    noise_from_score,
+    score_from_denoised,
+    score_from_noise,
+    score_from_v,
+    v_from_score,
+)
 
-__all__ = ["Field", "GaussianMixture", "KernelMixture", "KernelSums", "Law", "LawValues", "Score", "Time"]
+__all__ = [
+    "METHODS",
+    "OU",
+    "Clock",
+    "CosineVP",
+    "Diffused",
+    "ExactLaw",
+    "Field",
+    "GaussianMixture",
+    "KernelMixture",
+    "KernelSums",
+    "Law",
+    "LawValues",
+    "LinearVP",
+    "MixtureLaw",
+    "Perturbed",
+    "Score",
+    "Time",
+    "alpha",
+    "as_score",
+    "checked",
+    "denoised_from_score",
+    "diffuse",
+    "divergence_of",
+    "euler_maruyama",
+    "evaluate",
+    "exponential_integrator",
+    "heun",
+    "karras_grid",
+    "log_grid",
+    "multistep",
+    "noise_from_score",
+    "sample",
+    "schedule_grid",
+    "score_from_denoised",
+    "score_from_noise",
+    "score_from_v",
+    "sigma",
+    "uniform_grid",
+    "v_from_score",
+    "variance",
+]

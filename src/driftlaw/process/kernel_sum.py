@@ -19,9 +19,9 @@ times may differ per sample. Two paths compute it:
   differentiation, devices without the fast path, and float32 points that are too ill-conditioned for it.
 
 Centres are shifted to mean zero first. What float32 loses then grows with the size of the exponents that cancel,
-:math:`\kappa(x, t) = a R \max(a R, |x|)/v`, R the largest distance of a centre from their mean. A float32 point takes the
-fast path only if :math:`\kappa \le` :data:`CONDITION_LIMIT`. The choice is made point by point, so a result never depends
-on the other points.
+:math:`\kappa(x, t) = a R \max(a R, |x|)/v`, R the largest distance of a centre from their mean. A float32 point takes
+the fast path only if :math:`\kappa \le` :data:`CONDITION_LIMIT`. The choice is made point by point, so a result never
+depends on the other points.
 """
 
 from __future__ import annotations

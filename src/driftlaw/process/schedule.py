@@ -5,8 +5,8 @@ Everything in driftlaw runs on the clock of the Ornstein-Uhlenbeck process :math
 .. math:: X_t = a_t X_0 + \sigma_t Z, \qquad a_t = e^{-t/2}, \qquad \sigma_t^2 = 1 - e^{-t}, \qquad Z \sim N(0, I).
 
 Any variance-preserving schedule :math:`dX = -\tfrac12 \beta(u) X\,du + \sqrt{\beta(u)}\,dB`, :math:`u \in [0, 1]`, is
-this process in another time: :math:`t(u) = \int_0^u \beta`. So a schedule is a :class:`Clock`, a monotone map between its
-own time u and OU time t, and no formula elsewhere depends on it.
+this process in another time: :math:`t(u) = \int_0^u \beta`. So a schedule is a :class:`Clock`, a monotone map between
+its own time u and OU time t, and no formula elsewhere depends on it.
 
 References: Song et al., arXiv 2011.13456 (linear); Nichol and Dhariwal, arXiv 2102.09672 (cosine); Karras et al.,
 arXiv 2206.00364, eq. (5) (the rho grid, there in sigma; here in :math:`\varsigma = \sigma_t/a_t`).
