@@ -1,0 +1,236 @@
+"""Divergences of Gaussians against closed forms: values, interval coverage, inequalities, refusals."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driftlaw.errors import InputError
+from driftlaw.measure import divergence as dv
+from driftlaw.measure.divergence import LogDensities, compare_laws, log_densities
+from oracles import gaussian as oracle
+from oracles.gaussian import Gaussian
+
+BOUNDED = ("tv", "hellinger2", "chi2_mix")
+
+
+def random_pair(seed, d, gap=1.0):
+    rng = np.random.default_rng(seed)
+    pair = []
+    for _ in range(2):
+        a = rng.normal(size=(d, 3 * d))
+        cov = torch.as_tensor(a @ a.T / (3 * d) + 0.3 * np.eye(d))
+        pair.append(Gaussian(torch.as_tensor(gap * rng.normal(size=d) / math.sqrt(d)), cov))
+    return pair
+
+
+@pytest.mark.parametrize("d", [1, 2, 5, 10])
+def test_closed_forms(d):
+    """Within 4.5 standard errors (false-failure rate < 1e-4 for the file) and known to 2 %."""
+    r = Gaussian.isotropic(0.3 / math.sqrt(d), 1.15, d)
+    q = Gaussian.isotropic(0.0, 1.0, d)
+    got = compare_laws(r, q, n=40_000, seed=d)
+    want = {"kl": oracle.kl(r, q), "kl_reverse": oracle.kl(q, r)}
+    want |= {"hellinger2": oracle.hellinger2(r, q), "chi2": oracle.chi2(r, q)}
+    if d == 1:
+        want |= {"tv": oracle.tv_1d(r, q), "chi2_mix": oracle.chi2_mixture_1d(r, q)}
+    for name, value in want.items():
+        assert abs(got[name].value - value) < 4.5 * got[name].stderr, name
+        assert got[name].stderr < 0.03 * value, name
+
+
+def test_general_covariances_and_equal_covariance_tv():
+    r, q = random_pair(0, 3, gap=0.8)
+    got = compare_laws(r, q, n=100_000, seed=0)
+    for name, value in (
+        ("kl", oracle.kl(r, q)),
+        ("kl_reverse", oracle.kl(q, r)),
+        ("hellinger2", oracle.hellinger2(r, q)),
+    ):
+        assert abs(got[name].value - value) < 4.5 * got[name].stderr
+    shifted = Gaussian(r.mean + 0.7, r.cov)
+    tv = compare_laws(r, shifted, n=40_000, seed=1)["tv"]
+    assert abs(tv.value - oracle.tv_equal_cov(r, shifted)) < 4.5 * tv.stderr
+
+
+def coverage(r, q, names, n=400, repetitions=400):
+    want = {"kl": oracle.kl(r, q), "kl_reverse": oracle.kl(q, r), "hellinger2": oracle.hellinger2(r, q)}
+    want |= {"tv": oracle.tv_1d(r, q), "chi2_mix": oracle.chi2_mixture_1d(r, q), "chi2": oracle.chi2(r, q)}
+    g = torch.Generator().manual_seed(11)
+    hits = dict.fromkeys(names, 0)
+    x, y = r.sample(n * repetitions, g), q.sample(n * repetitions, g)
+    logs = [law.log_prob(z).reshape(repetitions, n) for z in (x, y) for law in (r, q)]
+    tails = (r.cov, q.cov)
+    for i in range(repetitions):
+        for name, e in dv.divergences(LogDensities(*(log[i] for log in logs)), tails).items():
+            if name in hits:
+                hits[name] += e.low <= want[name] <= e.high
+    return {name: hit / repetitions for name, hit in hits.items()}
+
+
+@pytest.mark.parametrize(("mean", "variance", "names"), [
+    (0.5, 1.1, ("kl", "kl_reverse", "tv", "hellinger2", "chi2", "chi2_mix")),  # moderate, finite variance of r/q
+    (0.01, 1.0, ("kl", "kl_reverse", "tv", "hellinger2", "chi2", "chi2_mix")),  # nearly equal
+    (4.0, 0.5, ("kl", "kl_reverse", "tv", "hellinger2", "chi2_mix")),  # far
+])  # fmt: skip
+def test_intervals_cover(mean, variance, names):
+    """400 repetitions: 95 +- 4 %; more is allowed only where the overlap is rare (one-sided limits)."""
+    r, q = Gaussian.isotropic([mean], variance), Gaussian.isotropic([0.0], 1.0)
+    for name, rate in coverage(r, q, names).items():
+        assert 0.91 <= rate <= 0.99, (name, rate)
+
+
+def test_intervals_of_rare_overlap_do_not_exclude_it():
+    """Means 7 apart: overlap 4.7e-4, under one draw in most repetitions."""
+    r, q = Gaussian.isotropic([7.0], 1.0), Gaussian.isotropic([0.0], 1.0)
+    assert all(rate >= 0.91 for rate in coverage(r, q, BOUNDED).values())
+
+
+def test_second_order_accuracy_near_equality():
+    """Integrands are O(l^2): the relative standard error does not grow as r approaches q (naive KL: grows as 1/gap)."""
+    q = Gaussian.isotropic([0.0], 1.0)
+    for gap in (1e-1, 1e-3, 1e-5):
+        r = Gaussian.isotropic([gap], 1.0)
+        got = compare_laws(r, q, n=10_000, seed=3)
+        for name, value in (("kl", gap**2 / 2), ("kl_reverse", gap**2 / 2), ("chi2", math.expm1(gap**2))):
+            assert got[name].value == pytest.approx(value, rel=0.06)
+            assert got[name].stderr < 0.015 * value
+
+
+def test_equal_laws_give_exactly_zero():
+    r = Gaussian.isotropic(0.5, 2.0, 4)
+    got = compare_laws(r, r, n=100, seed=0)
+    assert {name: e.value for name, e in got.items()} == dict.fromkeys(got, 0.0)
+    assert dv.chi2(log_densities(r, r, n=100, seed=0)).value == 0.0
+
+
+def test_swapping():
+    r, q = random_pair(5, 2)
+    ld = log_densities(r, q, n=500, seed=0)
+    back = ld.swapped()
+    assert dv.kl(ld) == dv.reverse_kl(back)
+    for f in (dv.total_variation, dv.hellinger2, dv.chi2_mixture):
+        assert f(ld).value == pytest.approx(f(back).value, rel=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.floats(0.0, 3.0))
+def test_inequalities_hold_on_the_sample(seed, d, gap):
+    """All but KL <= log(1 + chi2) hold for the weighted sample itself, so no statistical slack is needed."""
+    r, q = random_pair(seed, d, gap)
+    got = compare_laws(r, q, n=1000, seed=seed)
+    kl, tv, h2, mix = (got[name].value for name in ("kl", "tv", "hellinger2", "chi2_mix"))
+    assert 0 <= h2 <= tv + 1e-12 <= 1 + 1e-12
+    assert tv**2 <= h2 * (2 - h2) + 1e-12
+    assert tv**2 <= mix + 1e-12 <= tv + 2e-12
+    assert 2 * tv**2 <= kl + 5 * got["kl"].stderr + 0.01
+    exact = oracle.chi2(r, q)
+    assert got["chi2"].is_infinite == math.isinf(exact)
+    if math.isfinite(exact):
+        assert got["kl"].value <= math.log1p(exact) + 5 * got["kl"].stderr + 0.01
+    for e in got.values():
+        assert e.is_refused or e.low <= e.value <= e.high
+
+
+def test_infinite_chi2_is_said_and_the_naive_number_never_printed():
+    r, q = Gaussian.isotropic(0.0, 0.7255, 10), Gaussian.isotropic(0.0, 0.36, 10)
+    ld = log_densities(r, q, n=2000, seed=0)
+    naive = float(torch.exp(ld.ratio_at_r).mean())
+    assert math.isfinite(naive)
+    exact = dv.chi2(ld, (0.7255, 0.36))
+    assert exact.is_infinite
+    assert "infinite" in exact.warnings[0]
+    blind = dv.chi2(ld)
+    assert blind.is_refused
+    assert "most likely infinite" in blind.warnings[0]
+    assert compare_laws(r, q, n=100, seed=0)["chi2"].is_infinite  # found through component_covariances
+
+
+@pytest.mark.parametrize("d", [1, 3, 10])
+@pytest.mark.parametrize("ratio", [2.05, 2.5, 4.0])
+def test_without_tails_an_infinite_chi2_gets_no_number(d, ratio):
+    r, q = Gaussian.isotropic(0.0, ratio, d), Gaussian.isotropic(0.0, 1.0, d)
+    for seed in range(5):
+        e = dv.chi2(log_densities(r, q, n=5000, seed=seed))
+        assert not math.isfinite(e.value)
+
+
+def test_without_tails_a_light_tailed_chi2_gets_its_number():
+    r, q = Gaussian.isotropic(0.2, 1.05, 2), Gaussian.isotropic(0.0, 1.0, 2)
+    e = dv.chi2(log_densities(r, q, n=20_000, seed=0))
+    assert abs(e.value - oracle.chi2(r, q)) < 4.5 * e.stderr
+    assert not e.warnings
+
+
+def test_infinite_variance_gives_a_value_without_an_upper_end():
+    r, q = Gaussian.isotropic([0.0], 1.7), Gaussian.isotropic([0.0], 1.0)
+    for tail in ((1.7, 1.0), None):
+        e = dv.chi2(log_densities(r, q, n=20_000, seed=0), tail)
+        assert 0 < e.low <= e.value < e.high == math.inf
+        assert math.isnan(e.stderr)
+        assert "variance" in e.warnings[0]
+
+
+def test_finite_chi2_with_an_unlucky_sample_is_flagged():
+    r, q = Gaussian.isotropic(2.0, 1.0, 10), Gaussian.isotropic(0.0, 1.0, 10)  # weights lognormal with sd 6.3
+    e = dv.chi2(log_densities(r, q, n=2000, seed=0), (1.0, 1.0))
+    assert "unreliable" in e.warnings[0]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    low: float
+    high: float
+
+    def sample(self, n, generator=None):
+        return self.low + (self.high - self.low) * torch.rand(n, 1, generator=generator, dtype=torch.float64)
+
+    def log_prob(self, x):
+        inside = (x[:, 0] >= self.low) & (x[:, 0] <= self.high)
+        return torch.where(inside, -math.log(self.high - self.low), -math.inf)
+
+
+def test_separate_supports():
+    got = compare_laws(Uniform(0, 1), Uniform(2, 3), n=200, seed=0)
+    assert got["kl"].is_infinite
+    assert got["kl_reverse"].is_infinite
+    assert got["chi2"].is_infinite
+    assert "200 of 200 draws of q" in got["kl_reverse"].warnings[0]
+    for name in BOUNDED:
+        assert got[name].value == got[name].high == 1.0
+        assert got[name].low == pytest.approx(1 - 3.69 / 400, abs=1e-4)
+
+
+def test_nested_supports():
+    """r = U(0, 1) inside q = U(0, 2): KL(r||q) = log 2, TV = 1/2, H2 = 1 - 1/sqrt 2, chi2 = 1, mix = 1/3."""
+    got = compare_laws(Uniform(0, 1), Uniform(0, 2), n=20_000, seed=0)
+    want = {"kl": math.log(2), "tv": 0.5, "hellinger2": 1 - math.sqrt(0.5), "chi2": 1.0, "chi2_mix": 1 / 3}
+    for name, value in want.items():
+        assert abs(got[name].value - value) < 4.5 * got[name].stderr, name
+    assert got["kl_reverse"].is_infinite
+
+
+def test_bad_input():
+    r, ok = Gaussian.isotropic([0.0], 1.0), torch.zeros(5)
+    with pytest.raises(InputError, match="n >= 2"):
+        compare_laws(r, r, n=1, seed=0)
+    with pytest.raises(InputError, match="no log_prob"):
+        compare_laws(r, object(), n=10, seed=0)
+    with pytest.raises(InputError, match=r"1 of 5.*q_at_r.*number 2"):
+        LogDensities(ok, torch.tensor([0, 0, math.nan, 0, 0]), ok, ok)
+    with pytest.raises(InputError, match="r_at_r"):
+        LogDensities(torch.full((5,), -math.inf), ok, ok, ok)
+    with pytest.raises(InputError, match="same draws"):
+        LogDensities(ok, torch.zeros(4), ok, ok)
+    with pytest.raises(InputError, match="at least 2"):
+        LogDensities(ok[:1], ok[:1], ok, ok)
+
+
+def test_the_seed_decides():
+    r, q = random_pair(1, 2)
+    assert compare_laws(r, q, n=100, seed=4) == compare_laws(r, q, n=100, seed=4)
+    assert compare_laws(r, q, n=100, seed=4)["kl"] != compare_laws(r, q, n=100, seed=5)["kl"]
