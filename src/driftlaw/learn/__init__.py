@@ -1,0 +1,59 @@
+"""Learners: from a training set to a generative law, all behind one ``Estimator.fit(data, context) -> Generator``.
+
+``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` is a neural diffusion model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from driftlaw.errors import ConfigError, nearest
+from driftlaw.learn.config import rebuild
+from driftlaw.learn.denoiser import Denoiser, DenoiserGenerator
+from driftlaw.learn.estimator import Checkpoint, Estimator, FitContext, Generator
+from driftlaw.learn.exact import ExactGenerator
+from driftlaw.learn.gaussian import GaussianMLE
+from driftlaw.learn.kde import KDE, KDEGenerator
+from driftlaw.learn.mixture_em import MixtureEM
+
+__all__ = [
+    "KDE",
+    "Checkpoint",
+    "Denoiser",
+    "DenoiserGenerator",
+    "Estimator",
+    "ExactGenerator",
+    "FitContext",
+    "GaussianMLE",
+    "Generator",
+    "KDEGenerator",
+    "MixtureEM",
+    "build",
+]
+
+_KINDS: dict[str, type[KDE] | type[GaussianMLE] | type[MixtureEM] | type[Denoiser]] = {
+    "kde": KDE,
+    "gaussian": GaussianMLE,
+    "mixture-em": MixtureEM,
+    "denoiser": Denoiser,
+}
+
+
+def build(config: Mapping[str, Any]) -> Estimator:
+    """Inverse of ``Estimator.config()``.
+
+    Args:
+        config: ``kind`` (kde, gaussian, mixture-em or denoiser) and that estimator's settings.
+
+    Raises:
+        ConfigError: no kind, an unknown kind or setting (with the nearest valid name), or a value out of range.
+
+    Example:
+        >>> build({"kind": "kde", "bandwidth": 0.5})
+        KDE(bandwidth=0.5, t0=0.0)
+    """
+    kind = config.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown estimator kind {kind!r}", nearest(str(kind), _KINDS))
+    return rebuild(_KINDS[kind], config)
