@@ -1,0 +1,118 @@
+"""Class histogram and entropy of unlabelled samples, through a small classifier trained on real rows.
+
+The classifier is logistic regression (or k nearest neighbours) on real training features; its accuracy on held-out real
+rows is reported beside every histogram. Shares are of *predicted* classes: E share_c = sum_b P(predict c | b) share_b.
+The confusion P(predict c | b) is not corrected for, since generated rows need not be confused as real ones are. Compare
+with the same histogram of held-out real rows, which carries the same error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from driftlaw.errors import InputError, nearest
+from driftlaw.estimate import Estimate
+from driftlaw.measure import moments
+from driftlaw.measure.features import FeatureMap, as_rows
+from driftlaw.seeding import stream_seed
+
+
+@dataclass(frozen=True, eq=False)
+class ClassModel:
+    """A classifier of feature rows with its held-out accuracy.
+
+    Args:
+        features: map from rows to features.
+        classes: class names; label c means ``classes[c]``.
+        accuracy: share of held-out real rows that it labels correctly (Wilson interval).
+        model: the fitted scikit-learn classifier.
+    """
+
+    features: FeatureMap
+    classes: tuple[str, ...]
+    accuracy: Estimate
+    model: Any
+
+    @classmethod
+    def fit(
+        cls,
+        features: FeatureMap,
+        train: Tensor,
+        labels: Tensor,
+        held_out: Tensor,
+        held_out_labels: Tensor,
+        classes: Sequence[str] | None = None,
+        *,
+        kind: Literal["logistic", "knn"] | str = "logistic",
+        seed: int = 0,
+    ) -> ClassModel:
+        """Train on real training rows, measure on held-out real rows.
+
+        Args:
+            features: map from rows to features.
+            train: ``[n, ...]`` real training rows.
+            labels: ``[n]`` integers 0..C-1.
+            held_out: ``[m, ...]`` real rows not in `train`.
+            held_out_labels: ``[m]`` integers 0..C-1.
+            classes: C names; "0", "1", ... if not given.
+            kind: "logistic" or "knn" (5 neighbours).
+            seed: seed of the solver.
+
+        Raises:
+            InputError: unknown kind, labels that do not fit the rows or the names, or one class only.
+        """
+        if kind not in ("logistic", "knn"):
+            raise InputError(f"unknown classifier {kind!r}", nearest(str(kind), ("logistic", "knn")))
+        y, y_held_out = _labels(labels, train, "labels"), _labels(held_out_labels, held_out, "held_out_labels")
+        top = int(max(y.max(), y_held_out.max()))
+        names = tuple(classes) if classes is not None else tuple(str(c) for c in range(top + 1))
+        if top >= len(names):
+            raise InputError(f"label {top} has no name: {len(names)} classes were given", "name every class")
+        if len(y.unique()) < 2:
+            raise InputError("the labels of the real training rows name one class only", "leave labels out")
+        model = _classifier(str(kind), seed).fit(features(train).numpy(), y.numpy())
+        right = int((torch.from_numpy(model.predict(features(held_out).numpy())) == y_held_out).sum())
+        method = f"accuracy of the {kind} classifier on held-out real rows"
+        return cls(features, names, moments.proportion(right, len(y_held_out), method), model)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Predicted labels, ``[n]`` int64."""
+        rows = as_rows(x, "the sample", least=1).reshape(x.shape)
+        return torch.from_numpy(self.model.predict(self.features(rows).numpy())).long()
+
+    def class_histogram(self, x: Tensor) -> dict[str, Estimate]:
+        """Share of each predicted class among the rows of `x`, by class name; classifier error is not corrected."""
+        shares = moments.histogram(self.predict(x), self.classes)
+        return {name: share.warn(self._caveat) for name, share in shares.items()}
+
+    def entropy(self, x: Tensor) -> Estimate:
+        """Entropy of the predicted classes in nats; classifier error is not corrected."""
+        return moments.entropy(moments.class_counts(self.predict(x), len(self.classes))).warn(self._caveat)
+
+    @property
+    def _caveat(self) -> str:
+        return f"predicted classes, accuracy on held-out real rows {self.accuracy}; classifier error is not corrected"
+
+
+def _labels(labels: Tensor, rows: Tensor, name: str) -> Tensor:
+    y = torch.as_tensor(labels)
+    if y.shape != rows.shape[:1]:
+        raise InputError(f"{name} has shape {tuple(y.shape)} for {rows.shape[0]} rows", "one integer label per row")
+    if y.is_floating_point() or bool((y < 0).any()):
+        raise InputError(f"{name} must be integers 0..C-1", "number the classes from 0")
+    return y.long()
+
+
+def _classifier(kind: str, seed: int) -> Any:
+    if kind == "knn":
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(n_neighbors=5)
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=1000, random_state=stream_seed(seed, "classifier") % 2**32)

@@ -1,0 +1,390 @@
+r"""How far apart two sets of samples are, each number with an interval that also holds where the sets are equal.
+
+Every kernel distance here is one unbiased two-sample U-statistic. With mu_P = E k(., X), Delta = mu_P - mu_Q in the
+kernel's Hilbert space and equal n,
+
+    U = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j),   E U = theta = |Delta|^2.
+
+U itself can be negative. Its Hoeffding terms are orthogonal, so with the witness w = mu_P - mu_Q and the doubly centred
+kernels k~ the variance is exactly
+
+    Var U = (4/n) [Var w(X) + Var w(Y)]  +  2/(n(n-1)) [E k~(X,X')^2 + E k~(Y,Y')^2] + (4/n^2) E k~(X,Y)^2.
+
+The first part is <Delta, (C_P + C_Q) Delta> 4/n: proportional to theta for a fixed direction of Delta, and zero where
+P = Q; the second, b, stays. The interval keeps that dependence, {theta : (U - theta)^2 <= z^2 (b + c max(theta, 0))},
+with c the Rayleigh quotient of C_P + C_Q at the estimated Delta. The usual U +- z se loses coverage between the two regimes
+(a chi2 variable with small noncentrality), this one does not. E k~(X,X')^2 is estimated without bias by U-centring
+(Szekely and Rizzo 2014), E k~(X,Y)^2 by the interaction mean square.
+Sums are made in blocks of rows: memory is linear in n.
+
+| function | kernel k(x, y) | theta |
+|---|---|---|
+| chi2_lower | x . y on whitened features | (m_P - m_Q)^T C_Q^{-1} (m_P - m_Q) <= chi2(P, Q), theory section 5 |
+| mmd2 | exp(-|x - y|^2 / (2 h^2)) | MMD^2 (Gretton et al. 2012) |
+| kid | (x . y / k + 1)^3 | KID (Binkowski et al. 2018) |
+| energy_distance | -|x - y| | 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely and Rizzo 2013) |
+
+:func:`frechet` has the same interval around a bias-corrected plug-in. Assumptions of all: independent rows, and a
+kernel or feature map that was not fitted on these rows (the median bandwidth is the one, second-order, exception).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from driftlaw.errors import InputError
+from driftlaw.estimate import Z95, Estimate
+from driftlaw.measure.features import as_rows
+from driftlaw.seeding import generator
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+#: entries of a Gram matrix held at once (32 MiB of float64)
+BLOCK = 1 << 22
+#: rows that estimate the second-order variance of the Frechet distance, and the median bandwidth
+_ENOUGH = 1000
+#: groups of the Frechet distance's jackknife
+_GROUPS = 10
+
+
+def chi2_lower(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
+    """Unbiased |m_P - m_Q|^2 of whitened features: a lower bound of chi2(P || Q) within their span.
+
+    Args:
+        x: ``[n, k]`` features of the sample, whitened with the covariance of real rows other than `y`.
+        y: ``[n, k]`` features of as many real rows.
+        block: Gram entries in memory at once.
+
+    Returns:
+        Estimate without units; negative values happen where P is close to Q.
+
+    Assumptions:
+        It bounds chi2 from below as far as the whitening is exact: a whitening matrix from m real rows inflates it by
+        about (m-1)/(m-k-2) (Gaussian features).
+
+    Raises:
+        InputError: unequal sizes or feature counts, fewer than 4 rows, NaN or infinite rows.
+    """
+    x, y = _pair(x, y)
+    return _distance(x, y, _dot, "U-statistic of the Mahalanobis form, score interval", block)
+
+
+def mmd2(x: Tensor, y: Tensor, bandwidth: float | str = "median of reference", *, block: int = BLOCK) -> Estimate:
+    """Unbiased squared maximum mean discrepancy, Gaussian kernel exp(-|x - y|^2 / (2 h^2)).
+
+    Args:
+        x: ``[n, k]`` features of the sample.
+        y: ``[n, k]`` features of the reference.
+        bandwidth: h, or "median of reference" (distances within `y`) or "median of pooled".
+        block: Gram entries in memory at once.
+
+    Raises:
+        InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows, bad bandwidth.
+    """
+    x, y = _pair(x, y)
+    h = _bandwidth(x, y, bandwidth)
+    return _distance(x, y, _gaussian(h), f"unbiased MMD^2, Gaussian kernel h={h:.4g}, score interval", block)
+
+
+def kid(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
+    """Kernel distance with the cubic kernel (x . y / k + 1)^3, as KID but on the given features.
+
+    The kernel has third moments: for heavy-tailed features the interval needs large n.
+
+    Args:
+        x: ``[n, k]`` features of the sample.
+        y: ``[n, k]`` features of the reference.
+        block: Gram entries in memory at once.
+
+    Raises:
+        InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
+    """
+    x, y = _pair(x, y, centre=False)
+    k = x.shape[1]
+    return _distance(x, y, lambda a, b: (a @ b.T / k + 1.0) ** 3, "unbiased MMD^2, cubic kernel, score interval", block)
+
+
+def energy_distance(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
+    """Unbiased energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|, in units of length.
+
+    Args:
+        x: ``[n, k]`` features of the sample.
+        y: ``[n, k]`` features of the reference.
+        block: Gram entries in memory at once.
+
+    Raises:
+        InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
+    """
+    x, y = _pair(x, y)
+    return _distance(x, y, lambda a, b: -_squared(a, b).sqrt(), "unbiased energy distance, score interval", block)
+
+
+def frechet(x: Tensor, y: Tensor) -> Estimate:
+    r"""Gaussian Frechet distance with its O(1/n) and O(1/n^2) bias removed.
+
+    |m_1 - m_2|^2 + tr(S_1 + S_2 - 2 A^{1/2}), A = S_2^{1/2} S_1 S_2^{1/2}. A is linear in S_1, so with
+    A = Q diag(a) Q^T and u = Q^T S_2^{1/2} (x - m_1) the plug-in exceeds the truth, on average, by
+
+        (1/n) [tr S_1 + sum_jl Var(u_j u_l) / (2 sqrt(a_j a_l) (sqrt a_j + sqrt a_l))] + O(1/n^2)
+
+    from set 1, likewise from set 2 (delta method; the square root's second divided difference). These are subtracted,
+    and the 1/n^2 remainder by a grouped jackknife over interleaved rows; the result can be negative. Interval: the
+    influence function 2 (m_1 - m_2).(x - m_1) + (x - m_1)^T (I - T)(x - m_1), T the transport map, gives c of the
+    module's interval; the quadratic terms above, seen as a kernel, give b.
+
+    Args:
+        x: ``[n, k]`` features of the sample.
+        y: ``[n, k]`` features of the reference.
+
+    Returns:
+        Estimate in squared feature units; refused when n <= k (rank-deficient covariances). Reordering rows moves the
+        jackknife part by a small fraction of the standard error.
+
+    Raises:
+        InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
+    """
+    x, y = _pair(x, y)
+    n, k = x.shape
+    method = "Gaussian Frechet distance, bias removed (delta method and jackknife), score interval"
+    if n <= k:
+        why = f"{n} rows cannot give a covariance of {k} features its full rank; use fewer features or more rows"
+        return Estimate.refused(method, why, n)
+    plug_in, side_x, side_y = _bures(x, y)
+    value = plug_in - side_x.bias - side_y.bias
+    if n - math.ceil(n / _GROUPS) > k:
+        kept = [torch.arange(n) % _GROUPS != g for g in range(min(_GROUPS, n))]
+        parts = [(int(keep.sum()), *_bures(x[keep], y[keep])) for keep in kept]
+        weight = math.fsum(m**2 for m, *_ in parts) / len(parts)
+        mean = math.fsum(m**2 * (f - one.bias - two.bias) for m, f, one, two in parts) / len(parts)
+        value = (n**2 * value - mean) / (n**2 - weight)
+    second_x, second_y = side_x.second(), side_y.second()
+    b = 2.0 * (second_x + second_y) / (n * (n - 1)) + 4.0 * math.sqrt(second_x * second_y) / n**2
+    c = (side_x.first + side_y.first) / (n * plug_in) if plug_in > 0 else 0.0
+    warnings = () if n >= 10 * k else (f"{n} rows for {k} features are few: the interval is too short",)
+    return _score_interval(value, b, c, n, method, warnings)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What one set contributes to the error of the Frechet distance: bias, and influence variance `first`."""
+
+    bias: float
+    first: float
+    centred: Tensor
+    u: Tensor
+    weight: Tensor
+
+    def second(self) -> float:
+        """Unbiased E k~(X, X')^2 of the kernel x . x' + sum_jl weight_jl u_j u_l u'_j u'_l."""
+        x, u = self.centred[:_ENOUGH], self.u[:_ENOUGH]
+        gram = x @ x.T
+        j, m = torch.triu_indices(u.shape[1], u.shape[1])
+        scale = torch.where(j == m, 1.0, 2.0) * self.weight[j, m]
+        for part in torch.arange(len(j)).split(1024):
+            products = u[:, j[part]] * u[:, m[part]]
+            gram += (products * scale[part]) @ products.T
+        gram.fill_diagonal_(0.0)
+        return _u_centred(gram.sum(dim=1), float(gram.square().sum()))
+
+
+def _bures(x: Tensor, y: Tensor) -> tuple[float, _Side, _Side]:
+    """Plug-in Frechet distance and the error terms of both sets."""
+    n = x.shape[0]
+    delta = x.mean(dim=0) - y.mean(dim=0)
+    xc, yc = x - x.mean(dim=0), y - y.mean(dim=0)
+    cov_x, cov_y = xc.T @ xc / (n - 1), yc.T @ yc / (n - 1)
+    root_trace, side_x = _bures_side(xc, cov_x, cov_y, delta)
+    _, side_y = _bures_side(yc, cov_y, cov_x, -delta)
+    return float(delta @ delta + cov_x.trace() + cov_y.trace()) - 2.0 * root_trace, side_x, side_y
+
+
+def _bures_side(centred: Tensor, own: Tensor, other: Tensor, delta: Tensor) -> tuple[float, _Side]:
+    n = centred.shape[0]
+    values, vectors = torch.linalg.eigh(other)
+    root = vectors * values.clamp(min=0.0).sqrt() @ vectors.T
+    a, q = torch.linalg.eigh(root @ own @ root)
+    s = a.clamp(min=0.0).sqrt()
+    inverse = torch.where(s > 1e-7 * s.max(), 1.0 / s, 0.0)
+    u = centred @ root @ q
+    influence = 2.0 * centred @ delta + centred.square().sum(dim=1) - u.square() @ inverse
+    weight = 0.5 * inverse[:, None] * inverse / (s[:, None] + s).clamp(min=torch.finfo(s.dtype).tiny)
+    variances = (u.square().T @ u.square() - n * (u.T @ u / n).square()) / (n - 1)
+    bias = float(own.trace() + (weight * variances).sum()) / n
+    return float(s.sum()), _Side(bias, float(influence.var()), centred, u, weight)
+
+
+def mmd_permutation(
+    x: Tensor,
+    y: Tensor,
+    *,
+    permutations: int = 999,
+    bandwidth: float | str = "median of pooled",
+    seed: int = 0,
+    block: int = BLOCK,
+) -> Estimate:
+    """Permutation p-value of the MMD: (1 + #{permuted >= observed}) / (1 + permutations).
+
+    Exact under P = Q for exchangeable rows, whatever n, when the bandwidth is a number or the pooled median. The
+    interval is the Monte Carlo error of finitely many permutations (Clopper-Pearson), nothing else.
+
+    Args:
+        x: ``[n, k]`` features of the sample.
+        y: ``[n, k]`` features of the reference.
+        permutations: number of random relabellings.
+        bandwidth: as in :func:`mmd2`.
+        seed: seed of the relabellings.
+        block: Gram entries in memory at once.
+
+    Raises:
+        InputError: permutations < 1 and everything that :func:`mmd2` refuses.
+    """
+    if permutations < 1:
+        raise InputError(f"permutations is {permutations}", "use at least 19 for a test at level 0.05")
+    x, y = _pair(x, y)
+    n = x.shape[0]
+    pooled = torch.cat([x, y])
+    kernel = _gaussian(_bandwidth(x, y, bandwidth))
+    g = generator(seed, "mmd_permutation")
+    # at equal n the statistic is an increasing function of s^T K s, s = +-1 by label
+    order = torch.rand(2 * n, permutations, generator=g).argsort(dim=0)
+    signs = torch.where(order < n, 1.0, -1.0).double()
+    observed = torch.cat([torch.ones(n, 1), -torch.ones(n, 1)]).double()
+    signs = torch.cat([observed, signs], dim=1)
+    forms = torch.zeros(permutations + 1, dtype=torch.float64)
+    for start, stop in _blocks(2 * n, 2 * n, block):
+        forms += (signs[start:stop] * (kernel(pooled[start:stop], pooled) @ signs)).sum(dim=0)
+    above = int((forms[1:] >= forms[0] - 1e-12 * forms[0].abs()).sum())
+    p = (1 + above) / (1 + permutations)
+    low = float(stats.beta.ppf(0.025, above, permutations - above + 1)) if above else 0.0
+    high = float(stats.beta.ppf(0.975, above + 1, permutations - above)) if above < permutations else 1.0
+    stderr = math.sqrt(p * (1.0 - p) / permutations)
+    return Estimate(
+        p, stderr, min(low, p), max(high, p), n, f"permutation test of the MMD, {permutations} permutations"
+    )
+
+
+def median_distance(y: Tensor) -> float:
+    """Median of the non-zero distances between the rows of `y` (evenly spaced rows where there are very many).
+
+    Raises:
+        InputError: all rows are equal.
+    """
+    y = as_rows(y, "the reference")
+    few = y[:: max(1, y.shape[0] // _ENOUGH)]
+    distances = torch.nn.functional.pdist(few)
+    distances = distances[distances > 0]
+    if distances.numel() == 0:
+        raise InputError("all rows of the reference are equal: no median distance", "give a bandwidth")
+    return float(distances.median())
+
+
+def _bandwidth(x: Tensor, y: Tensor, bandwidth: float | str) -> float:
+    if isinstance(bandwidth, str):
+        if bandwidth == "median of reference":
+            return median_distance(y)
+        if bandwidth == "median of pooled":
+            return median_distance(torch.cat([x, y]))
+        raise InputError(
+            f"unknown bandwidth {bandwidth!r}", "a positive number, 'median of reference' or 'median of pooled'"
+        )
+    if not (math.isfinite(bandwidth) and bandwidth > 0):
+        raise InputError(
+            f"the bandwidth is {bandwidth}", "a positive number, 'median of reference' or 'median of pooled'"
+        )
+    return float(bandwidth)
+
+
+def _pair(x: Tensor, y: Tensor, centre: bool = True) -> tuple[Tensor, Tensor]:
+    """Two checked sets ``[n, k]`` of one size, moved to their common mean where the kernel does not depend on it."""
+    x, y = as_rows(x, "x", least=4), as_rows(y, "y", least=4)
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"x has {x.shape[1]} features and y has {y.shape[1]}", "use one feature map for both")
+    if x.shape[0] != y.shape[0]:
+        raise InputError(
+            f"x has {x.shape[0]} rows and y has {y.shape[0]}: set distances are compared at equal n",
+            "take the first min(n) rows of both",
+        )
+    if not centre:
+        return x, y
+    mean = (x.mean(dim=0) + y.mean(dim=0)) / 2
+    return x - mean, y - mean
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return a @ b.T
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    return (a.square().sum(dim=1)[:, None] + b.square().sum(dim=1) - 2.0 * a @ b.T).clamp_(min=0.0)
+
+
+def _gaussian(h: float) -> Kernel:
+    return lambda a, b: _squared(a, b).mul_(-0.5 / h**2).exp_()
+
+
+def _blocks(rows: int, columns: int, block: int) -> list[tuple[int, int]]:
+    step = max(1, block // columns)
+    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _u_centred(rows: Tensor, squares: float) -> float:
+    """Unbiased E k~(X, X')^2 from row sums and sum of squares of a Gram matrix without its diagonal."""
+    n, total = rows.shape[0], float(rows.sum())
+    form = squares - 2.0 * float(rows.square().sum()) / (n - 2) + total**2 / ((n - 1) * (n - 2))
+    return max(form, 0.0) / (n * (n - 3))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of the Gram matrix k(a, b) without its diagonal where a is b."""
+
+    rows: Tensor
+    columns: Tensor
+    diagonal: Tensor
+    squares: float
+
+
+def _gram_sums(a: Tensor, b: Tensor, kernel: Kernel, block: int) -> _Sums:
+    n, squares = a.shape[0], 0.0
+    rows, columns, diagonal = torch.zeros(3, n, dtype=torch.float64)
+    for start, stop in _blocks(n, n, block):
+        gram = kernel(a[start:stop], b)
+        if a is b:
+            own = gram.diagonal(offset=start)
+            diagonal[start:stop] = own
+            own.zero_()
+        rows[start:stop] = gram.sum(dim=1)
+        columns += gram.sum(dim=0)
+        squares += float(gram.square().sum())
+    return _Sums(rows, columns, diagonal, squares)
+
+
+def _distance(x: Tensor, y: Tensor, kernel: Kernel, method: str, block: int) -> Estimate:
+    n = x.shape[0]
+    xx, yy, xy = _gram_sums(x, x, kernel, block), _gram_sums(y, y, kernel, block), _gram_sums(x, y, kernel, block)
+    u = float((xx.rows.sum() + yy.rows.sum()) / (n * (n - 1)) - 2.0 * xy.rows.sum() / n**2)
+    margins = (xy.rows.square().sum() + xy.columns.square().sum()) / n - xy.rows.sum() ** 2 / n**2
+    second_xy = max(xy.squares - float(margins), 0.0) / (n - 1) ** 2
+    second = _u_centred(xx.rows, xx.squares) + _u_centred(yy.rows, yy.squares)
+    b = 2.0 * second / (n * (n - 1)) + 4.0 * second_xy / n**2
+    # the witness <Delta_hat, .> with its diagonal terms: its mean difference is |Delta_hat|^2 >= 0
+    witness_x = (xx.rows + xx.diagonal - xy.rows) / n
+    witness_y = (xy.columns - yy.rows - yy.diagonal) / n
+    norm = float(witness_x.mean() - witness_y.mean())
+    c = 4.0 * float(witness_x.var() + witness_y.var()) / (n * norm) if norm > 0 else 0.0
+    return _score_interval(u, b, c, n, method)
+
+
+def _score_interval(u: float, b: float, c: float, n: int, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
+    """The set {theta : (u - theta)^2 <= z^2 (b + c max(theta, 0))}."""
+    half, shift = Z95 * math.sqrt(b), Z95**2 * c / 2.0
+    root = math.sqrt(max(half**2 + shift * (2.0 * u + shift), 0.0))
+    low = u - half if u <= half else u + shift - root
+    high = u + half if u <= -half else u + shift + root
+    return Estimate(u, math.sqrt(b + c * max(u, 0.0)), low, high, n, method, warnings)
