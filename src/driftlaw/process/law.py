@@ -81,6 +81,11 @@ class MixtureLaw:
         parts = (f"{w:.4g} {law!r}" for w, law in zip(self.weights.tolist(), self.laws, strict=True))
         return f"MixtureLaw({' + '.join(parts)})"
 
+    @property
+    def dim(self) -> int:
+        """Dimension d."""
+        return int(_require(self.laws[0], "dim"))
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` independent draws, ``[n, d]``."""
         generator = own_generator(generator)
@@ -118,9 +123,8 @@ class MixtureLaw:
 
     def second_moment(self) -> float:
         """E|X|^2, exact if every law's is."""
-        return sum(
-            w * _require(law, "second_moment")() for w, law in zip(self.weights.tolist(), self.laws, strict=True)
-        )
+        moments = [float(_require(law, "second_moment")()) for law in self.laws]
+        return float(sum(w * m for w, m in zip(self.weights.tolist(), moments, strict=True)))
 
     def diffuse(self, t: float) -> MixtureLaw:
         """The law at time t."""
@@ -163,6 +167,11 @@ class Diffused:
     def __repr__(self) -> str:
         return f"Diffused({self.law!r}, t0={self.t0:.6g})"
 
+    @property
+    def dim(self) -> int:
+        """Dimension d."""
+        return int(_require(self.law, "dim"))
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` independent draws: a X + sigma Z."""
         generator = own_generator(generator)
@@ -188,8 +197,8 @@ class Diffused:
 
     def second_moment(self) -> float:
         """E|X|^2 of an exact law: a^2 E|X_0|^2 + d sigma^2."""
-        d: int = _require(self.law, "dim")
-        return float(alpha(self.t0)) ** 2 * _require(self.law, "second_moment")() + d * float(variance(self.t0))
+        before = float(_require(self.law, "second_moment")())
+        return float(alpha(self.t0)) ** 2 * before + self.dim * float(variance(self.t0))
 
     def reverse_transition(self, x: Tensor, t: Time, s: Time, generator: torch.Generator | None = None) -> Tensor:
         """One exact draw of X_s given X_t = x, both times counted from t0."""
