@@ -264,7 +264,10 @@ class DenoiserGenerator:
 
     def state(self) -> dict[str, Tensor]:
         """Averaged weights and sigma_data."""
-        weights = {f"net.{k}": v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
+        weights = {
+            f"net.{k}": v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for k, v in self.net.state_dict().items()
+        }
         return {**weights, "sigma_data": torch.tensor(self.sigma_data, dtype=torch.float64)}
 
 

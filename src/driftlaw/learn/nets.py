@@ -204,6 +204,25 @@ class UNet(nn.Module):
         return out
 
 
+def flatten(net: nn.Module) -> Tensor:
+    """Move all parameters into one vector and return it: they become views of it, and their gradients of its gradient.
+
+    An optimiser step or a moving average is then one operation on one vector instead of hundreds on small ones. Memory
+    formats are kept.
+    """
+    parameters = list(net.parameters())
+    sizes = [-(-p.numel() // 16) * 16 for p in parameters]  # 64-byte boundaries
+    flat = torch.zeros(sum(sizes), device=parameters[0].device)
+    flat.grad = torch.zeros_like(flat)
+    offset = 0
+    for p, size in zip(parameters, sizes, strict=True):
+        place = flat.as_strided(p.shape, p.stride(), offset)
+        place.copy_(p.detach())
+        p.data, p.grad = place, flat.grad.as_strided(p.shape, p.stride(), offset)
+        offset += size
+    return flat
+
+
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
     """Fill every parameter from `generator`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), unit norms, zero ``out`` layer."""
     with torch.no_grad():

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.learn.estimator import FitContext
-from driftlaw.learn.nets import Dropout
+from driftlaw.learn.nets import Dropout, flatten
 from driftlaw.learn.preconditioning import Network, NoiseLaw, noised
 
 if TYPE_CHECKING:
@@ -125,15 +125,15 @@ class Training:
         self.data = data.to(self.device)
         self.net = net.train()
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
-        self.best: dict[str, Tensor] | None = None
         self.forward: Network = torch.compile(net) if config.compiles(context.device) else net
+        # net's parameters are views of `weights` and average's of `averages`
+        self.weights, self.averages = flatten(net), flatten(self.average)
+        self.best: Tensor | None = None
         self.optimiser = torch.optim.AdamW(
-            net.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            [self.weights], lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         self.state = _State()
         self.dropouts = [m for m in net.modules() if isinstance(m, Dropout) and m.p > 0]
-        self._weights: list[Tensor] = list(net.parameters())
-        self._averages: list[Tensor] = list(self.average.parameters())
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self.held_out = None
         if context.held_out is not None:
@@ -155,7 +155,7 @@ class Training:
                     self._save()
                 self.context.progress(step / self.steps, self._text())
         if self.best is not None:
-            self.average.load_state_dict(self.best)
+            self.averages.copy_(self.best)
 
     def summary(self) -> dict[str, float]:
         """Numbers of the fit; losses are those of the returned weights at fixed noise levels and noise."""
@@ -194,14 +194,13 @@ class Training:
             group["lr"] = learning_rate(self.config, step, self.steps)
         x, target = noised(x0, z, lam, self.law.sigma_data)
         loss = torch.nn.functional.mse_loss(self.forward(x, lam), target)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, 1 - ema_decay(self.config.ema, step))
+        self.averages.lerp_(self.weights, 1 - ema_decay(self.config.ema, step))
 
     def _evaluate(self) -> None:
-        if not all(bool(torch.isfinite(p).all()) for p in self._averages):
+        if not bool(torch.isfinite(self.averages).all()):
             raise InputError(
                 f"training diverged: weights are not finite after step {self.state.step}",
                 f"lower lr (now {self.config.lr}) or raise warmup, and check the scale of the data",
@@ -213,7 +212,7 @@ class Training:
         if loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
             if self.config.patience:
-                self.best = {k: v.clone() for k, v in self.average.state_dict().items()}
+                self.best = self.averages.clone()
         else:
             self.state.stale += 1
 
@@ -224,14 +223,12 @@ class Training:
     def _save(self) -> None:
         if self.context.checkpoint is None:
             return
-        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()}
-        for name, p in self.net.named_parameters():
-            tensors |= {f"adamw.{key}.{name}": v for key, v in self.optimiser.state[p].items()}
-        plain = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+        tensors = {"weights": self.weights, "averages": self.averages, **self.optimiser.state[self.weights]}
+        if self.best is not None:
+            tensors["best"] = self.best
+        copies = {k: v.to("cpu", copy=True) for k, v in tensors.items()}
         state = {k: str(v) if isinstance(v, float) else v for k, v in vars(self.state).items()}
-        self.context.checkpoint.save(plain, {"fit": json.loads(json.dumps(self.identity)), "state": state})
+        self.context.checkpoint.save(copies, {"fit": json.loads(json.dumps(self.identity)), "state": state})
 
     def _resume(self) -> None:
         found = self.context.checkpoint.load() if self.context.checkpoint is not None else None
@@ -247,15 +244,10 @@ class Training:
                 "continue with the settings and data of that fit, or remove the checkpoint to start over",
             )
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.net.load_state_dict(part("net."))
-        self.average.load_state_dict(part("average."))
-        self.best = part("best.") or None
-        moments = part("adamw.")
-        for name, p in self.net.named_parameters():
-            # zeros_like keeps the memory format of p, on which the fused update relies
-            state = {key: torch.zeros_like(p).copy_(moments[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")}
-            self.optimiser.state[p] = {"step": moments[f"step.{name}"].to(p.device), **state}
+        self.weights.copy_(tensors["weights"])
+        self.averages.copy_(tensors["averages"])
+        self.best = tensors["best"].to(self.device, copy=True) if "best" in tensors else None
+        self.optimiser.state[self.weights] = {
+            k: tensors[k].to(self.device, copy=True) for k in ("step", "exp_avg", "exp_avg_sq")
+        }
         self.state = _State(**{**meta["state"], "best_loss": float(meta["state"]["best_loss"])})
