@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from driftlaw import seeding
+from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.estimate import Estimate
@@ -34,6 +35,8 @@ from driftlaw.process.law import MixtureLaw
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Progress = Callable[[str, float, str], None]
+#: Sample-based measures are skipped for sets of fewer rows.
+SMALLEST_SET = 24
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,12 @@ class Setting:
         Theory section 6: a KDE study's population law has heavier tails than any finite one, and decides whether
         chi2 is finite.
         """
-        law = getattr(self.study.source, "law", None)
-        grow = getattr(self.study.estimator, "population_tail", None)
-        tails: list[float | None] = [getattr(law, "isotropic_variance", lambda: None)()]
+        covariances = getattr(getattr(self.study.source, "law", None), "covariances", None)
+        isotropic = isinstance(covariances, Tensor) and covariances.ndim == 1
+        tails: list[float | None] = [float(covariances.max()) if isotropic else None]
         for index in range(1, self.study.generations + 1):
             q = self.training_tail(index, tails)
+            grow = getattr(self.study.estimator, "population_tail", None)
             tails.append(grow(q) if grow is not None and q is not None else None)
         return tails
 
@@ -127,17 +131,22 @@ class Setting:
         return None if None in parts else max(p for p in parts if p is not None)
 
     @cached_property
-    def reference(self) -> SampleReference | None:
-        """Real rows that sample-based measures compare against; None when they were switched off."""
+    def held_out(self) -> Batch | None:
+        """Real rows that no model ever trains on; None when sample-based measures were switched off."""
         study, source = self.study, self.study.source
-        n = min(study.measures.samples, study.samples)
-        if n < 2:
+        n = min(study.measures.samples, study.samples, getattr(source, "held_out_size", study.samples))
+        return source.held_out(n, self.stream("reference", "held-out")) if n >= SMALLEST_SET else None  # type: ignore[no-any-return]
+
+    @cached_property
+    def reference(self) -> SampleReference | None:
+        """The real rows and features that sample-based measures compare against; None without held-out rows."""
+        study, source, held_out = self.study, self.study.source, self.held_out
+        if held_out is None:
             return None
-        available = getattr(source, "held_out_size", None)
-        n = n if available is None else min(n, available)
-        held_out = source.held_out(n, self.stream("reference", "held-out"))
-        size = 2 * n + 4 * study.measures.dimension if source.size is None else min(source.size, 10_000)
-        train = source.draw(size, self.stream("reference", "train"))
+        wanted = max(2 * len(held_out), 2 * SMALLEST_SET) + 4 * study.measures.dimension
+        train = source.draw(
+            wanted if source.size is None else min(source.size, 10_000), self.stream("reference", "train")
+        )
         return SampleReference.fit(
             train.x,
             held_out.x,
@@ -146,6 +155,7 @@ class Setting:
             classes=source.classes,
             features=study.measures.features,
             dimension=study.measures.dimension,
+            n=min(len(held_out), len(train) // 2),
             seed=seeding.stream_seed(study.seed, "reference"),
         )
 
@@ -216,7 +226,7 @@ def advance(
     lap("data")
     context = FitContext(
         seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
-        held_out=setting.reference.held_out if setting.reference else None,
+        held_out=setting.held_out.x if setting.held_out is not None else None,
         warm_start=past.model(index - 1) if index > 1 else None,
         checkpoint=checkpoint,
         progress=lambda fraction, text: progress("training", fraction, text),
@@ -263,6 +273,8 @@ def measure(
         modes = dict(mode_weights(r, [f"mode {k}" for k in range(r.shape[1])]))
     moment = second_moment(samples)
     target = _target_second_moment(setting, past)
+    if setting.reference is None:
+        warnings.append("sample-based measures were skipped: switched off, or too few rows to compare")
     if lineage.reused:
         warnings.append(f"{lineage.reused} fresh rows had been used before: the source is finite and reuse is on")
     for group in (divergence, one_step):

@@ -12,7 +12,7 @@ from driftlaw.errors import ConfigError, nearest
 
 _KDE = {"kind": "kde", "bandwidth": 0.6, "t0": 0.02}
 _STUDIES: dict[str, dict[str, Any]] = {
-    "gmm": {"source": {"kind": "gmm", "paper": True}, "estimator": _KDE, "policy": {"kind": "fixed", "alpha": 0.1}},
+    "gmm": {"source": {"kind": "gmm"}, "estimator": _KDE, "policy": {"kind": "fixed", "alpha": 0.1}},
     "digits": {
         "source": {"kind": "digits"},
         "estimator": {"kind": "denoiser"},

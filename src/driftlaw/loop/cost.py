@@ -1,0 +1,169 @@
+"""What a study would do and what it would cost, before it is run.
+
+The rows of every training set follow from the policy alone. The time is measured, not guessed: a probe fits, samples
+and measures on a small part of the same study on this machine, and each stage is scaled by its own work (optimiser
+steps, rows sampled, density evaluations).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from driftlaw import seeding
+from driftlaw.learn.estimator import Estimator, FitContext, Generator
+from driftlaw.loop.generation import Past, Setting, densities
+from driftlaw.loop.run import pick_device
+from driftlaw.loop.study import Study
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PlannedGeneration:
+    """Rows of one training set by origin."""
+
+    index: int
+    fresh: int
+    kept: int
+    models: dict[int, int]
+
+    @property
+    def total(self) -> int:
+        """Rows in all."""
+        return self.fresh + self.kept + sum(self.models.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that has not been run.
+
+    Args:
+        study: its name, source, estimator and policy in words.
+        generations: the training sets.
+        available: fresh rows that the source has; None for a density.
+        seconds: estimated wall-clock seconds by stage for the whole run.
+        disk_mib: size of the run directory, MiB.
+    """
+
+    study: dict[str, Any]
+    generations: tuple[PlannedGeneration, ...]
+    available: int | None
+    seconds: dict[str, float]
+    disk_mib: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        rows = [
+            {
+                "generation": g.index,
+                "fresh": g.fresh,
+                "kept": g.kept,
+                "models": {str(j): k for j, k in g.models.items()},
+            }
+            for g in self.generations
+        ]
+        return {
+            "study": self.study,
+            "generations": rows,
+            "fresh_rows": sum(g.fresh for g in self.generations),
+            "fresh_rows_available": self.available,
+            "estimated_seconds": {k: round(v, 1) for k, v in self.seconds.items()},
+            "estimated_seconds_total": round(sum(self.seconds.values()), 1),
+            "estimated_disk_mib": round(self.disk_mib, 1),
+        }
+
+    def text(self) -> str:
+        """The plan in words, one line per generation."""
+        lines = [f"{self.study['name']}: source {self.study['source']}, estimator {self.study['estimator']}, "]
+        lines[0] += f"policy {self.study['policy']}"
+        for g in self.generations:
+            models = "".join(f" + {count} of model {j}" for j, count in g.models.items())
+            kept = f" + {g.kept} kept real" if g.kept else ""
+            lines.append(f"  generation {g.index}: {g.total} rows = {g.fresh} fresh{kept}{models}")
+        stock = "endless" if self.available is None else f"{self.available} available"
+        lines.append(f"  fresh rows in all: {sum(g.fresh for g in self.generations)} ({stock})")
+        stages = ", ".join(f"{name} {_duration(s)}" for name, s in self.seconds.items())
+        lines.append(f"  about {_duration(sum(self.seconds.values()))} on this machine ({stages}; from a probe)")
+        lines.append(f"  about {self.disk_mib:.0f} MiB on disk")
+        return "\n".join(lines)
+
+
+def plan(study: Study) -> Plan:
+    """Plan a study and estimate its cost by a short probe on this machine.
+
+    Raises:
+        DriftlawError: what running it would raise before the first generation.
+    """
+    setting = Setting(study, pick_device(study.device))
+    setting.prepare()
+    rows = []
+    for index in range(1, study.generations + 1):
+        fresh, mixed = setting.counts(index)
+        models = {j: int(c) for j, c in enumerate(mixed) if j and c}
+        rows.append(PlannedGeneration(index, fresh, int(mixed[0]), models))
+    config = study.config()
+    words = {"name": config["name"], **{k: config[k]["kind"] for k in ("source", "estimator", "policy")}}
+    seconds, weights_bytes = _probe(setting)
+    sample_bytes = 4 * study.samples * max(1, _numbers(study.source.shape))
+    disk = (study.generations * (sample_bytes + weights_bytes) + sample_bytes) / 2**20
+    return Plan(words, tuple(rows), study.source.size, seconds, disk)
+
+
+def _probe(setting: Setting) -> tuple[dict[str, float], int]:
+    """Seconds by stage for the whole study, and bytes of one model."""
+    study, N = setting.study, setting.study.generations
+    data = setting.supply.take(study.samples, 0).batch.x
+    context = FitContext(seed=seeding.stream_seed(study.seed, "probe"), device=setting.device)
+    model, training = _training(study.estimator, data, context, N)
+    size = sum(v.numel() * v.element_size() for v in model.state().values())
+    few = min(study.samples, 256)
+    sampled, sampling = _timed(lambda: model.sample(few, setting.stream("probe", "sample")).cpu())
+    measuring = 0.0
+    reference = setting.reference
+    if reference is not None and len(sampled) >= reference.n:
+        measuring += _timed(lambda: reference.compare(sampled[: reference.n]))[1] * N
+    elif reference is not None:
+        measuring += _timed(lambda: reference.floor())[1] * N
+    draws = study.measures.density_samples
+    reduced = study.model_copy(update={"measures": study.measures.model_copy(update={"density_samples": 200})})
+    small = Setting(reduced, setting.device)
+    found, spent = _timed(lambda: densities(small, 1, Past(lambda j: data, lambda j: model), model, []))
+    if found[0]:
+        blocks = sum(int((setting.rows[1][i, 1 : i + 1] > 0).sum()) + 1 for i in range(1, N)) + 1
+        measuring += spent * draws / 200 * (blocks + N) / 2
+    return {"training": training, "sampling": sampling * study.samples / few * N, "measuring": measuring}, size
+
+
+def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Generator, float]:
+    shortened = getattr(estimator, "shortened", None)
+    if shortened is None:
+        model, seconds = _timed(lambda: estimator.fit(data, context))
+        return model, seconds * N
+    short, long = shortened(5), shortened(25)
+    _timed(lambda: short.fit(data, context))  # first call pays for caches
+    base = _timed(lambda: short.fit(data, context))[1]
+    model, more = _timed(lambda: long.fit(data, context))
+    per_step = max(more - base, 1e-6) / 20
+    return model, per_step * (estimator.steps + (N - 1) * estimator.warm_steps)  # type: ignore[attr-defined]
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    total = 1
+    for s in shape:
+        total *= s
+    return total
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
