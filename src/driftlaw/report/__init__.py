@@ -1,0 +1,88 @@
+"""The report: one self-contained HTML page of a run or a sweep. It reads records and recomputes nothing.
+
+Plotting code is loaded when a page is built, not when this package is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from driftlaw.loop.history import History
+
+__all__ = ["build", "build_sweep", "write", "write_sweep"]
+
+
+def build(history: History) -> str:
+    """The page of one run as HTML: one file, no script needed to read it, nothing loaded from anywhere.
+
+    Args:
+        history: a finished or growing run.
+
+    Raises:
+        InputError: no generation is finished yet.
+        CorruptFileError: a stored file is damaged; the message names it.
+    """
+    from driftlaw.report import page
+
+    return page.build(history)
+
+
+def write(history: History, path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the page of one run, whole or not at all.
+
+    Args:
+        history: a finished or growing run.
+        path: the file; ``report.html`` in the run directory by default.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        InputError: no generation is finished yet.
+        CorruptFileError: a stored file is damaged; the message names it.
+        StorageError: the file cannot be written.
+    """
+    from driftlaw.report import page
+
+    return page.save(page.build(history), history.directory.path / "report.html" if path is None else Path(path))
+
+
+def build_sweep(histories: Mapping[str, History], links: Mapping[str, str] | None = None) -> str:
+    """The combined page of a sweep: drift curves by policy, mean and spread over seeds.
+
+    Args:
+        histories: runs by label. Runs whose policies are equal are taken as repetitions over seeds.
+        links: where each run's own report lies, relative to this page.
+
+    Raises:
+        InputError: no run has a finished generation.
+    """
+    from driftlaw.report import sweep
+
+    return sweep.build(histories, links or {})
+
+
+def write_sweep(histories: Mapping[str, History], path: str | os.PathLike[str]) -> Path:
+    """Write the combined page of a sweep with links to those reports of its runs that exist.
+
+    Args:
+        histories: runs by label.
+        path: the file, or an existing folder that ``report.html`` goes into.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        InputError: no run has a finished generation.
+        StorageError: the file cannot be written.
+    """
+    from driftlaw.report import page, sweep
+
+    target = Path(path) / "report.html" if Path(path).is_dir() else Path(path)
+    reports = {label: h.directory.path / "report.html" for label, h in histories.items()}
+    links = {k: Path(os.path.relpath(p, target.parent)).as_posix() for k, p in reports.items() if p.is_file()}
+    return page.save(sweep.build(histories, links), target)

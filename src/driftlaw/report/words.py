@@ -1,0 +1,247 @@
+"""A run in words: numbers as a reader writes them, verdicts against the floor, the headline, the warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from driftlaw.estimate import Estimate
+from driftlaw.loop.history import History
+from driftlaw.loop.record import Generation
+from driftlaw.report.vocabulary import HEADLINE, Measure, measure
+
+GROUPS = ("divergence", "one_step", "floor", "moments", "modes", "path")
+
+Verdict = Literal["worse", "within", "better", "unknown"]
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(x: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits, a real minus sign and a power of ten where it is needed.
+
+    Example:
+        >>> number(-0.000012345), number(29.2), number(float("inf")), number(float("nan"))
+        ('−1.23 × 10⁻⁵', '29.2', 'infinite', 'not given')
+    """
+    if math.isnan(x):
+        return "not given"
+    if math.isinf(x):
+        return "infinite" if x > 0 else "minus infinite"
+    if x == 0:
+        return "0"
+    mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
+    if -4 <= int(exponent) < 6:
+        text = f"{x:.{max(0, digits - 1 - int(exponent))}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    else:
+        trimmed = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        text = f"{trimmed} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    return text.replace("-", "−")
+
+
+def percent(x: float) -> str:
+    """A signed percentage, or the word for a number that is none."""
+    return f"{x:+.1%}".replace("-", "−").replace("%", " %") if math.isfinite(x) else number(x)
+
+
+def estimate(e: Estimate) -> str:
+    """Value with its 95 % interval, or a word."""
+    if e.is_refused or e.is_infinite or e.stderr == 0.0:
+        return number(e.value)
+    return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
+
+
+def ranges(indices: Iterable[int]) -> str:
+    """Generations as a reader lists them.
+
+    Example:
+        >>> ranges([1, 2, 3, 5])
+        '1–3, 5'
+    """
+    runs: list[list[int]] = []
+    for i in sorted(set(indices)):
+        if runs and i == runs[-1][1] + 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
+
+
+def generations(indices: Iterable[int]) -> str:
+    """``generation 3`` or ``generations 1–3, 5``."""
+    found = sorted(set(indices))
+    return f"generation{'s' if len(found) != 1 else ''} {ranges(found)}"
+
+
+def at_generations(indices: Iterable[int], last: int) -> str:
+    """``at every generation`` or ``at generations 1–3, 5``."""
+    found = sorted(set(indices))
+    return "at every generation" if len(found) == last > 1 else f"at {generations(found)}"
+
+
+def policy(config: Mapping[str, Any]) -> str:
+    """The refresh policy in words, after "at" or "with"."""
+    described = config.get("policy")
+    if not isinstance(described, Mapping):
+        return f"with the policy {described}"
+    kind = described.get("kind", "unknown")
+    if kind == "fixed" and "alpha" in described:
+        return f"at α = {float(described['alpha']):g}"
+    others = ", ".join(f"{k} = {_plain(v)}" for k, v in described.items() if k != "kind")
+    return f"with the policy “{kind}”" + (f" ({others})" if others else "")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_plain(v) for v in value[:8])
+        return f"{shown}, …" if len(value) > 8 else shown
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def verdict(m: Measure, value: Estimate, floor: Estimate | None) -> Verdict:
+    """Where an interval lies relative to the floor's; without a floor 0 is the reference of a lower-is-better one."""
+    if value.is_refused or m.better == "neither" or (floor is not None and not math.isfinite(floor.value)):
+        return "unknown"
+    low, high = (floor.low, floor.high) if floor else (0.0, 0.0)
+    if floor is None and m.better == "higher":
+        return "unknown"
+    above, below = value.low > high, value.high < low
+    if not above and not below:
+        return "within"
+    return "worse" if above == (m.better == "lower") else "better"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The run in three sentences, and the measure that they speak of."""
+
+    title: str
+    lead: str
+    details: tuple[str, ...]
+    key: str | None
+
+
+def headline(history: History) -> Headline:
+    """What was run and what happened."""
+    last = history.generations[-1]
+    how = policy(history.config)
+    plural = "s" if last.index > 1 else ""
+    title = str(history.config.get("name") or "Unnamed study")
+    opening = f"After {last.index} generation{plural} {how}"
+    key = next((k for k in HEADLINE if k in last.divergence and math.isfinite(last.divergence[k].value)), None)
+    lead = f"{opening} {_drift(history, key) if key else 'no finite measure of drift was recorded.'}"
+    return Headline(
+        title, lead, tuple(s for s in (_others(last), _infinite(history), _moment(last), _entropy(history)) if s), key
+    )
+
+
+def _drift(history: History, key: str) -> str:
+    last, m = history.generations[-1], measure(key)
+    value, floor = last.divergence[key], last.floor.get(key)
+    unit = f" {m.unit}" if m.unit else ""
+    state = verdict(m, value, floor)
+    if state == "within":
+        reference = f"the real-vs-real floor of {estimate(floor)}" if floor else "0"
+        return f"no drift is visible: the {m.inline} is {estimate(value)}{unit}, which cannot be told from {reference}."
+    text = f"the measured drift ({m.inline}) is {estimate(value)}{unit}"
+    if state == "better":
+        return (
+            f"{text}, below the real-vs-real floor of {estimate(floor)}: look for copied data." if floor else f"{text}."
+        )
+    if floor is None:
+        return f"{text}; 0 would mean that the model equals the target."
+    if state == "unknown":
+        return f"{text}; no floor was recorded to judge it by."
+    since = _since(history, key)
+    begun = f", and it has been above since generation {since}" if since > 1 else ", from the first generation on"
+    if floor.low > 0:
+        factor = f"{number(value.value / floor.value, 2)} times the real-vs-real floor of {estimate(floor)}"
+    else:
+        factor = f"above the real-vs-real floor of {estimate(floor)}, which cannot be told from 0"
+    return f"{text}, {factor}{begun if last.index > 1 else ''}."
+
+
+def _since(history: History, key: str) -> int:
+    since = history.generations[-1].index
+    for g in reversed(history.generations):
+        if key not in g.divergence or verdict(measure(key), g.divergence[key], g.floor.get(key)) != "worse":
+            break
+        since = g.index
+    return since
+
+
+def _others(last: Generation) -> str:
+    found = {k: verdict(measure(k), e, last.floor.get(k)) for k, e in last.divergence.items() if k in last.floor}
+    judged = {k: v for k, v in found.items() if v != "unknown"}
+    worse = [measure(k).inline for k, v in judged.items() if v == "worse"]
+    if len(judged) < 2:
+        return ""
+    if not worse:
+        return f"None of the {len(judged)} measures that have a floor is worse than it."
+    listing = ", ".join(worse)
+    verb = "is" if len(worse) == 1 else "are"
+    return f"{len(worse)} of {len(judged)} measures with a floor {verb} worse than it: {listing}."
+
+
+def _infinite(history: History) -> str:
+    parts = []
+    for key in {k: None for g in history for k in g.divergence}:
+        at = [g.index for g in history if key in g.divergence and g.divergence[key].is_infinite]
+        if at:
+            parts.append(f"{measure(key).symbol or measure(key).name} is infinite {at_generations(at, len(history))}")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def _moment(last: Generation) -> str:
+    drift = last.moments.get("second_moment_drift")
+    if drift is None or not math.isfinite(drift.value):
+        return ""
+    if drift.low <= 0 <= drift.high:
+        return f"The second moment is that of the real data within its interval ({percent(drift.value)})."
+    return f"The second moment has {'grown' if drift.value > 0 else 'shrunk'} by {percent(abs(drift.value))[1:]}."
+
+
+def _entropy(history: History) -> str:
+    found = [g.modes["entropy"] for g in history if "entropy" in g.modes]
+    if len(found) < 2 or not all(math.isfinite(e.value) for e in (found[0], found[-1])):
+        return ""
+    first, last = found[0], found[-1]
+    if last.low <= first.high and first.low <= last.high:
+        return f"The entropy of the class weights did not move visibly ({number(last.value)} nats)."
+    moved = "fell" if last.value < first.value else "rose"
+    return f"The entropy of the class weights {moved} from {number(first.value)} to {number(last.value)} nats."
+
+
+@dataclass(frozen=True)
+class Warning:
+    """A warning and what it concerns."""
+
+    text: str
+    about: tuple[str, ...]
+    where: str
+
+
+def warnings(history: History) -> list[Warning]:
+    """Every warning once, with the generations and measures that it concerns, in order of appearance."""
+    seen: dict[str, tuple[set[int], dict[str, None]]] = {}
+    for g in history:
+        repeated = set()
+        for group in GROUPS:
+            for key, e in getattr(g, group).items():
+                for text in e.warnings:
+                    repeated.add(f"{key}: {text}")
+                    at, about = seen.setdefault(text, (set(), {}))
+                    at.add(g.index)
+                    about[_about(group, key)] = None
+        for text in g.warnings:
+            if text not in repeated:
+                seen.setdefault(text, (set(), {}))[0].add(g.index)
+    return [Warning(text, tuple(about), generations(at)) for text, (at, about) in seen.items()]
+
+
+def _about(group: str, key: str) -> str:
+    name = measure(key).name
+    return {"one_step": f"{name}, one step", "floor": f"{name}, floor"}.get(group, name)
