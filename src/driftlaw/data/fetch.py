@@ -35,11 +35,11 @@ def fetch(url: str, path: Path, sha256: str, progress: Callable[[int, int], None
         raise DataNotFoundError(f"{url} is not a web address", "use http or https")
     part: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         digest, done = hashlib.sha256(), 0
         request = urllib.request.Request(url, headers={"User-Agent": "driftlaw"})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             total = int(response.headers.get("Content-Length") or 0)
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
             part = Path(name)
             with os.fdopen(handle, "wb") as file:

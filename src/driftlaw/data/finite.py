@@ -49,11 +49,10 @@ def split_rows(n: int, held_out: float | int, seed: int, name: str) -> tuple[Arr
             f"{name} has {n} {'row' if n == 1 else 'rows'}; at least 2 are needed, one to train on and one to hold out",
             "add rows, or check that the file is complete",
         )
-    number = isinstance(held_out, int | float | np.number) and not isinstance(held_out, bool)
-    if number and 0 < held_out < 1:
-        count = min(max(1, round(float(held_out) * n)), n - 1)
-    elif number and float(held_out).is_integer() and 1 <= held_out < n:
-        count = int(held_out)
+    if isinstance(held_out, float) and 0 < held_out < 1:
+        count = min(max(1, round(held_out * n)), n - 1)
+    elif isinstance(held_out, int) and not isinstance(held_out, bool) and 1 <= held_out < n:
+        count = held_out
     else:
         raise ConfigError(
             f"held_out = {held_out!r} cannot split the {n} rows of {name}",

@@ -8,6 +8,7 @@ one label byte and 3072 pixel bytes. CIFAR-10's python version is a pickle; it i
 from __future__ import annotations
 
 import gzip
+import math
 import pickletools
 import struct
 import zlib
@@ -48,7 +49,7 @@ def read_idx(path: Path) -> Array:
     if len(content) < start:
         raise damaged(path, "its header is incomplete")
     shape = struct.unpack(f">{rank}I", content[4:start])
-    expected = start + int(np.prod(shape, dtype=np.int64))
+    expected = start + math.prod(shape)
     if len(content) != expected:
         raise damaged(path, f"its header says {' x '.join(map(str, shape))}, {expected} bytes; it has {len(content)}")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

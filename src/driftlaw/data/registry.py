@@ -96,7 +96,7 @@ def build(config: Mapping[str, Any]) -> DataSource:
             raise ConfigError(f"a source of kind {kind!r} has no setting {key!r}", nearest(key, adapters))
     required = inspect.signature(factory).parameters.values()
     if missing := [p.name for p in required if p.default is p.empty and p.name not in settings]:
-        raise ConfigError(f"a source of kind {kind!r} needs {', '.join(missing)}", f"add {missing[0]}: ...")
+        raise ConfigError(f"a source of kind {kind!r} needs {', '.join(missing)}", f"add {missing[0]}")
     for key, value in settings.items():
         try:
             settings[key] = adapters[key].validate_python(value)
