@@ -84,6 +84,17 @@ def test_intervals_cover(mean, variance, names):
         assert 0.91 <= rate <= 0.99, (name, rate)
 
 
+def test_the_standard_error_is_the_spread():
+    """4000 repetitions: the spread is known to 1.1 %, the tolerance is 5 % (false-failure rate < 1e-4)."""
+    r, q = Gaussian.isotropic([0.7], 1.2), Gaussian.isotropic([0.0], 1.0)
+    g = torch.Generator().manual_seed(12)
+    x, y = r.sample(100 * 4000, g), q.sample(50 * 4000, g)
+    logs = [law.log_prob(z).reshape(4000, -1) for z in (x, y) for law in (r, q)]
+    estimates = [dv.total_variation(LogDensities(*(log[i] for log in logs))) for i in range(4000)]
+    spread = float(np.std([e.value for e in estimates]))
+    assert float(np.mean([e.stderr for e in estimates])) == pytest.approx(spread, rel=0.05)
+
+
 def test_intervals_of_rare_overlap_do_not_exclude_it():
     """Means 7 apart: overlap 4.7e-4, under one draw in most repetitions."""
     r, q = Gaussian.isotropic([7.0], 1.0), Gaussian.isotropic([0.0], 1.0)
