@@ -246,10 +246,10 @@ class KernelMixture:
         return reach * torch.maximum(reach, x64.norm(dim=1)) / v <= CONDITION_LIMIT
 
     def _sums(self, x: Tensor, a: Tensor, v: Tensor, fast: Tensor) -> _Sums:
+        if not bool(fast.any()):  # also for no points at all, which the fused operator answers with a crash
+            return self._plain_sums(x, a, v, 0, len(self))
         if bool(fast.all()):
             return self._fast_sums(x, a, v, 0, len(self))
-        if not bool(fast.any()):
-            return self._plain_sums(x, a, v, 0, len(self))
         a, v = a.expand(len(x)), v.expand(len(x))
         out = _Sums(x.new_empty(len(x)), torch.empty_like(x), x.new_empty(len(x)))
         for rows, path in ((fast, self._fast_sums), (~fast, self._plain_sums)):

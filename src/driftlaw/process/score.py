@@ -208,6 +208,7 @@ def _automatic_divergence(score: Score, x: Tensor, t: Time, probes: int, generat
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_()
         value = score.score(point, t)
+        flat = value.reshape(len(x), -1)
     total = x.new_zeros(len(x))
     if not value.requires_grad:
         if not torch.equal(score.score(x.detach() + 1e-2, t), value):
@@ -216,7 +217,6 @@ def _automatic_divergence(score: Score, x: Tensor, t: Time, probes: int, generat
                 "evaluate it without torch.no_grad(), or give it a divergence(x, t)",
             )
         return total
-    flat = value.reshape(len(x), -1)
     for i in range(probes or flat.shape[1]):
         if probes:
             bits = torch.randint(0, 2, flat.shape, generator=generator, device=generator.device)

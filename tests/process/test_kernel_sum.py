@@ -1,0 +1,261 @@
+import math
+
+import pytest
+import torch
+
+from driftlaw.errors import InputError
+from driftlaw.process import kernel_sum
+from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.mixture import GaussianMixture
+from driftlaw.seeding import generator
+from oracles import kernel_twin
+
+needs_fast = pytest.mark.skipif(kernel_sum.fast_attention() is None, reason="fused CPU attention is not available")
+
+
+def centres(n, d=10, seed=0):
+    law = GaussianMixture.paper() if d == 10 else GaussianMixture([0.5, 0.5], torch.eye(2, d) * 3, 0.36)
+    return law.sample(n, generator(seed, "centres"))
+
+
+def weights(n, seed=0):
+    w = torch.rand(n, generator=generator(seed, "weights"), dtype=torch.float64) + 0.01
+    return w / w.sum()
+
+
+def plain_only(monkeypatch):
+    monkeypatch.setattr(kernel_sum, "fast_attention", lambda: None)
+
+
+def fast_only(monkeypatch):
+    monkeypatch.setattr(KernelMixture, "_plain_sums", None)
+
+
+def relative(value, exact):
+    """Root mean square error over root mean square value."""
+    return float((value.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 33])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("t", [0.005, 1.0, "per sample"])
+def test_float64_against_the_naive_twin_across_block_borders(monkeypatch, n, weighted, t):
+    monkeypatch.setattr(kernel_sum, "POINTS", 5)
+    monkeypatch.setattr(kernel_sum, "CENTRES", 8)
+    c, w = centres(n).double(), weights(n) if weighted else None
+    x = 3 * torch.randn(13, 10, generator=generator(1), dtype=torch.float64)
+    t = torch.linspace(0.0, 3, 13, dtype=torch.float64) if t == "per sample" else t
+    exact = kernel_twin.evaluate(c, 0.6, x, t, w)
+    for value, expected in zip(KernelMixture(c, 0.6, w).evaluate(x, t), exact[:3], strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+
+
+@needs_fast
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("d", [2, 10, 14, 40])
+def test_fast_path_float32_error(monkeypatch, weighted, d):
+    """Root-mean-square score error at most 5e-6, also with a time per sample and an offset that float32 would lose."""
+    n = 1500
+    c = centres(n, d) + 5
+    law = KernelMixture(c, 0.6, weights(n) if weighted else None)
+    fast_only(monkeypatch)
+    for t in (0.005, 0.02, 0.5, 4.0, torch.linspace(0.005, 4, 200, dtype=torch.float64)):
+        a, z = torch.exp(-torch.as_tensor(t).reshape(-1, 1) / 2), torch.randn(200, d, generator=generator(2))
+        x = (a * law.sample(200, generator(3)) + (1 - a * a).sqrt() * z).float()
+        log_density, score, divergence, _ = kernel_twin.evaluate(c, 0.6, x, t, law.weights)
+        got = law.evaluate(x, t)
+        assert got.score.dtype == torch.float32
+        assert relative(got.score, score) <= 5e-6
+        assert relative(got.divergence, divergence) <= 2e-5
+        assert float((got.log_density - log_density).abs().max()) <= 1e-4
+
+
+@pytest.mark.parametrize("path", ["default", "plain"])
+@pytest.mark.parametrize("case", ["apart", "empirical", "one", "far points"])
+def test_float32_where_it_is_hard(monkeypatch, path, case):
+    """Clusters 40 sigma apart, no bandwidth, one centre, far points: at most 5e-6 through the switch."""
+    if path == "plain":
+        plain_only(monkeypatch)
+    c, h = centres(600), 0.6
+    if case == "apart":
+        c[:300, 0] += 24
+    elif case == "empirical":
+        h = 0.0
+    elif case == "one":
+        c = c[:1]
+    law = KernelMixture(c, h)
+    for t in (0.005, 0.02, 0.1, 1.0, 4.0):
+        x = law.diffuse(t).sample(150, generator(4, int(1000 * t)))
+        if case == "far points":
+            x = x + 24
+        log_density, score, divergence, _ = kernel_twin.evaluate(c, h, x, t)
+        got = law.evaluate(x, t)
+        assert relative(got.score, score) <= 5e-6
+        assert relative(got.divergence, divergence) <= 2e-5
+        torch.testing.assert_close(got.log_density.double(), log_density, rtol=1e-6, atol=2e-4)
+
+
+@needs_fast
+def test_the_switch_is_made_point_by_point():
+    """A result does not depend on which other points are in the call, and mixed calls take both paths."""
+    law = KernelMixture(centres(300), 0.0)
+    x = law.diffuse(0.5).sample(40, generator(0))
+    t = torch.where(torch.arange(40) % 3 == 0, 0.01, 0.5).double()
+    x64, a, v = law._prepare(x, t)
+    fast = law._fast_rows(x, x64, a, v)
+    assert torch.equal(fast, t == 0.5)
+    together = law.evaluate(x, t)
+    for i in (0, 1, 39):
+        for whole, alone in zip(together, law.evaluate(x[i : i + 1], t[i : i + 1]), strict=True):
+            torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_broken_private_operator_is_not_trusted(monkeypatch):
+    real = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    kernel_sum.fast_attention.cache_clear()
+    try:
+        monkeypatch.setattr(
+            torch.ops.aten,
+            "_scaled_dot_product_flash_attention_for_cpu",
+            lambda *a, **k: (real(*a, **k)[0], real(*a, **k)[1] + 0.01),
+            raising=False,
+        )
+        assert kernel_sum.fast_attention() is None
+    finally:
+        monkeypatch.undo()
+        kernel_sum.fast_attention.cache_clear()
+
+
+def test_score_and_divergence_through_autograd():
+    c = centres(50).double()
+    law = KernelMixture(c, 0.6, weights(50))
+    x = torch.randn(9, 10, generator=generator(5), dtype=torch.float64).requires_grad_()
+    t = torch.linspace(0.01, 2, 9, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(law.log_prob(x, t).sum(), x)
+    score = law.score(x, t)
+    torch.testing.assert_close(gradient, score, rtol=1e-9, atol=1e-9)
+    divergence = sum(torch.autograd.grad(score[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(10))
+    torch.testing.assert_close(divergence, law.divergence(x, t), rtol=1e-8, atol=1e-8)
+
+
+def test_float32_points_can_be_differentiated_too():
+    law = KernelMixture(centres(50), 0.6)
+    x = torch.randn(9, 10, generator=generator(5)).requires_grad_()
+    (gradient,) = torch.autograd.grad(law.log_prob(x, 0.1).sum(), x)
+    torch.testing.assert_close(gradient, law.score(x.detach(), 0.1), rtol=1e-4, atol=1e-4)
+
+
+def test_equals_the_gaussian_mixture_of_its_kernels():
+    c, w = centres(6).double(), weights(6)
+    kernel, mixture = KernelMixture(c, 0.6, w), GaussianMixture(w, c, 0.36)
+    x = torch.randn(20, 10, generator=generator(6), dtype=torch.float64)
+    for ours, theirs in zip(kernel.evaluate(x, 0.3), mixture.evaluate(x, 0.3), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    assert kernel.second_moment() == pytest.approx(mixture.second_moment(), rel=1e-12)
+    later = kernel.diffuse(0.4)
+    for ours, theirs in zip(later.evaluate(x, 0.3), kernel.evaluate(x, 0.7), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_of_samples(weighted):
+    law = KernelMixture(centres(40), 0.6, weights(40) if weighted else None)
+    n = 40_000
+    x = law.sample(n, generator(7)).double()
+    w = torch.full((40,), 1 / 40, dtype=torch.float64) if law.weights is None else law.weights
+    # 11 z-scores, bound 5.3: false failure below 2e-6
+    z = (x.mean(0) - w @ law.centres.double()) / (x.std(0) / math.sqrt(n))
+    assert z.abs().max() < 5.3
+    squares = x.square().sum(1)
+    assert abs(float(squares.mean()) - law.second_moment()) < 5.3 * float(squares.std()) / math.sqrt(n)
+
+
+@pytest.mark.parametrize("path", ["default", "plain"])
+def test_centres_are_chosen_by_their_responsibilities(monkeypatch, path):
+    """Chi-square of the chosen centres of one point against the twin's responsibilities, over three blocks."""
+    if path == "plain":
+        plain_only(monkeypatch)
+    monkeypatch.setattr(kernel_sum, "CENTRES", 8)
+    c = 0.5 * torch.randn(20, 3, generator=generator(8))
+    law = KernelMixture(c, 1.0, weights(20))
+    n = 20_000
+    x = torch.tensor([[0.3, -0.2, 0.5]]).expand(n, 3)
+    x64, a, v = law._prepare(x, 0.3)
+    label = law._labels(x64, a, v, law._fast_rows(x, x64, a, v), generator(9))
+    expected = n * kernel_twin.evaluate(c, 1.0, x[:1], 0.3, law.weights)[3][0]
+    chi2 = float(((torch.bincount(label, minlength=20) - expected).square() / expected).sum())
+    assert chi2 < 57  # chi2 with 19 degrees of freedom: P(> 57) < 2e-5
+
+
+@pytest.mark.parametrize("path", ["default", "plain"])
+@pytest.mark.parametrize("h", [0.0, 0.6])
+def test_reverse_transition_returns_to_the_law(monkeypatch, path, h):
+    if path == "plain":
+        plain_only(monkeypatch)
+    monkeypatch.setattr(kernel_sum, "CENTRES", 16)
+    law = KernelMixture(centres(50, d=2), h, weights(50))
+    n, t = 20_000, torch.linspace(0.8, 1.2, 20_000, dtype=torch.float64)
+    a = torch.exp(-t / 2).unsqueeze(1)
+    start = law.sample(n, generator(10), dtype=torch.float64)
+    start = a * start + (1 - a * a).sqrt() * torch.randn(n, 2, generator=generator(11), dtype=torch.float64)
+    start = start if path == "plain" else start.float()
+    for s in (0.0, 0.1):
+        end = law.reverse_transition(start, t, s, generator(12)).double()
+        goal = GaussianMixture(law.weights, law.centres, h * h + 1e-12).diffuse(s)
+        products = torch.einsum("ni,nj->nij", end - goal.mean(), end - goal.mean())
+        cross = torch.einsum("ni,nj->nij", start - a * math.exp(s / 2) * goal.mean(), end - goal.mean())
+        cross = cross / (a.unsqueeze(1) * math.exp(s / 2))
+        # 2 + 4 + 4 z-scores in each of 8 cases, bound 5.7: false failure below 1e-6
+        for got, expected in ((end, goal.mean()), (products, goal.covariance()), (cross, goal.covariance())):
+            assert ((got.mean(0) - expected) / (got.std(0) / math.sqrt(n))).abs().max() < 5.7
+
+
+def test_the_empirical_law_returns_to_its_own_rows():
+    law = KernelMixture(centres(30), 0.0)
+    x = law.diffuse(1.0).sample(100, generator(13))
+    end = law.reverse_transition(x, 1.0, 0.0, generator(14))
+    assert float(torch.cdist(end.double(), law.centres.double()).min(dim=1).values.max()) < 1e-5
+
+
+def test_empty_calls():
+    law = KernelMixture(centres(30), 0.6)
+    assert law.sample(0, generator(0)).shape == law.score(torch.zeros(0, 10), 0.1).shape == (0, 10)
+    assert law.evaluate(torch.zeros(0, 10, dtype=torch.float64), 0.1).log_density.shape == (0,)
+    assert law.reverse_transition(torch.zeros(0, 10), 0.2, 0.1, generator(0)).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((torch.zeros(0, 2), 1.0), "N >= 1"),
+        ((torch.zeros(3), 1.0), "N >= 1"),
+        ((torch.zeros(3, 2, dtype=torch.float16), 1.0), "dtype"),
+        ((torch.zeros(3, 2).long(), 1.0), "dtype"),
+        ((torch.tensor([[0.0], [math.nan], [math.inf]]), 1.0), "2 of 3 .* row 1"),
+        ((torch.zeros(3, 2), -1.0), "bandwidth"),
+        ((torch.zeros(3, 2), math.nan), "bandwidth"),
+        ((torch.zeros(2, 2), 1.0, torch.tensor([1.0, 0.0])), "weight 1"),
+        ((torch.zeros(2, 2), 1.0, torch.tensor([0.0, 0.0])), "weight 0"),
+        ((torch.zeros(2, 2), 1.0, torch.tensor([0.3, 0.3])), "sum to"),
+        ((torch.zeros(2, 2), 1.0, torch.tensor([1.0])), "2 components"),
+    ],
+)
+def test_unusable_laws_are_named(arguments, word):
+    with pytest.raises(InputError, match=word):
+        KernelMixture(*arguments)
+
+
+def test_unusable_calls_are_named():
+    law = KernelMixture(torch.zeros(3, 2), 0.0)
+    with pytest.raises(InputError, match="bandwidth 0"):
+        law.score(torch.zeros(1, 2), 0.0)
+    with pytest.raises(InputError, match="bandwidth 0"):
+        law.score(torch.zeros(2, 2), torch.tensor([0.1, 0.0]))
+    with pytest.raises(InputError, match="2 dimensions"):
+        law.score(torch.zeros(1, 3), 0.1)
+    with pytest.raises(InputError, match="float16"):
+        law.score(torch.zeros(1, 2, dtype=torch.float16), 0.1)
+    with pytest.raises(InputError, match="not an OU time"):
+        law.score(torch.zeros(1, 2), -0.1)
+    with pytest.raises(InputError, match="s <= t"):
+        law.reverse_transition(torch.zeros(1, 2), 0.1, 0.2)
