@@ -18,7 +18,7 @@ from torch import Tensor
 from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.measure import moments
-from driftlaw.measure.features import FeatureMap, as_rows
+from driftlaw.measure.features import FeatureMap
 from driftlaw.seeding import stream_seed
 
 
@@ -73,7 +73,7 @@ class ClassModel:
         names = tuple(classes) if classes is not None else tuple(str(c) for c in range(top + 1))
         if top >= len(names):
             raise InputError(f"label {top} has no name: {len(names)} classes were given", "name every class")
-        if len(y.unique()) < 2:
+        if bool((y == y[0]).all()):
             raise InputError("the labels of the real training rows name one class only", "leave labels out")
         model = _classifier(str(kind), seed).fit(features(train).numpy(), y.numpy())
         right = int((torch.from_numpy(model.predict(features(held_out).numpy())) == y_held_out).sum())
@@ -82,8 +82,7 @@ class ClassModel:
 
     def predict(self, x: Tensor) -> Tensor:
         """Predicted labels, ``[n]`` int64."""
-        rows = as_rows(x, "the sample", least=1).reshape(x.shape)
-        return torch.from_numpy(self.model.predict(self.features(rows).numpy())).long()
+        return torch.from_numpy(self.model.predict(self.features(x).numpy())).long()
 
     def class_histogram(self, x: Tensor) -> dict[str, Estimate]:
         """Share of each predicted class among the rows of `x`, by class name; classifier error is not corrected."""

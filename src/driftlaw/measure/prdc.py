@@ -1,13 +1,13 @@
 r"""Fidelity and diversity from nearest neighbours: precision, recall, density, coverage.
 
-With rho_k(r) the distance from a real row r to its k-th nearest other real row, B(r) the closed ball of that radius, and
-likewise for the generated rows s (n rows each):
+Let B(r) be the closed ball around the real row r whose radius is the distance to its k-th nearest other real row, B(s)
+likewise for the generated rows s; n rows each:
 
-    precision = (1/n) #{s : s in some B(r)}            recall   = (1/n) #{r : r in some B(s)}     (Kynkaanniemi 2019, eq. 1-2)
-    density   = (1/(k n)) sum_s #{r : s in B(r)}       coverage = (1/n) #{r : some s in B(r)}     (Naeem 2020, eq. 4-5)
+    precision = (1/n) #{s : s in some B(r)}         recall   = (1/n) #{r : r in some B(s)}   (Kynkaanniemi et al. 2019)
+    density   = (1/(k n)) sum_s #{r : s in B(r)}    coverage = (1/n) #{r : some s in B(r)}   (Naeem et al. 2020)
 
-All four depend on n: compare at one n, and with their values for real against real rows. For equal laws E density = 1 and
-E coverage = 1 - prod_{j=1..k} (n-j)/(2n-j), whatever the law.
+All four depend on n: compare at one n, and with their values for real against real rows. For equal laws E density = 1
+and E coverage = 1 - prod_{j=1..k} (n-j)/(2n-j), whatever the law.
 
 The interval is for the expectation at this n. Rows share balls, so a binomial interval is too short (the sampling
 standard deviation was 1.1 to 1.8 times the binomial one for Gaussian pairs, ten times for the density of a collapsed
@@ -120,7 +120,7 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _radii(x: Tensor, k: int, group: Tensor, block: int) -> Tensor:
-    """k-th neighbour distances ``[1 + groups, n]``: of the whole set, then without each group (whose own rows get -1)."""
+    """k-th neighbour distances ``[1 + groups, n]``: whole set, then without each group (whose own rows get -1)."""
     n, groups = x.shape[0], int(group.max()) + 1
     listed = min(n - 1, 4 * k + 10)
     radii = torch.empty(groups + 1, n, dtype=torch.float64)

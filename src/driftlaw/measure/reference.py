@@ -136,7 +136,7 @@ class SampleReference:
         """Every set distance between `samples` and held-out real rows, keys :data:`KEYS`.
 
         Args:
-            samples: ``[s, ...]`` generated rows, s >= n; of more than n, a seeded subsample is compared and that is said.
+            samples: ``[s, ...]`` generated rows, s >= n; of more, a seeded subsample is compared and that is said.
 
         Raises:
             InputError: fewer than n rows, rows of another shape, NaN or infinite rows.
