@@ -1,6 +1,6 @@
 """Every bound and certificate beside what it needs and what was measured; numbers in, :class:`Bound` out.
 
-``one_step`` and ``gradient``: one generation. ``accumulated``, ``floors`` and ``theorem_4_2``: many generations in chi2.
+``one_step``, ``gradient``: one generation. ``accumulated``, ``floors``, ``theorem_4_2``: many generations in chi2.
 ``certificates``: many generations in TV, no smallness or tail assumption. ``assumptions``: the audit of A1-A5.
 """
 
