@@ -104,7 +104,7 @@ def test_newer_format_foreign_folder_and_edited_config_are_refused(directory, tm
     (directory.path / "config.yaml").write_text("name: x\n")
     manifest = directory.manifest()
     (directory.path / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(RunDirectoryError, match="format 99.*upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99.*upgrade"):
         directory.manifest()
     (directory.path / "manifest.json").write_text("{")
     with pytest.raises(CorruptFileError, match=r"manifest.json"):
@@ -181,7 +181,9 @@ def test_digest_is_of_what_lies_on_disk(tmp_path):
     assert write_text(tmp_path / "a", "hello") == file_sha256(tmp_path / "a")
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root on Linux")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root on Linux"
+)
 def test_full_disk_keeps_what_was_finished(tmp_path):
     """A real file system of 64 KiB that runs full while the second record is written."""
     mount = tmp_path / "small"
@@ -192,7 +194,7 @@ def test_full_disk_keeps_what_was_finished(tmp_path):
         d = RunDirectory(mount / "run")
         d.create("name: x\n", {"seed": 0})
         d.append(record(1))
-        with pytest.raises(StorageError, match="no space left.*resume"):
+        with pytest.raises(StorageError, match=r"no space left.*resume"):
             write_array(d.path / "big.npy", np.zeros(100_000))
         assert not list(d.path.glob("*big*"))
         with pytest.raises(StorageError, match="no space"):

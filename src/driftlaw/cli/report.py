@@ -19,5 +19,5 @@ def report(directory: Annotated[Path, typer.Argument(help="A run directory, or t
     if (directory / MANIFEST).exists() or not any(directory.glob("alpha-*/seed-*")):
         page = pages.write(load(directory))
     else:
-        page = pages.write_sweep(find(directory), directory)
+        page = pages.write_sweep({c.label: h for c, h in find(directory).items()}, directory / "report.html")
     out.print(f"report {page}", soft_wrap=True)

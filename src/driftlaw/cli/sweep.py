@@ -56,7 +56,7 @@ def sweep(
     )
     for history in histories.values():
         report.write(history)
-    page = report.write_sweep(histories, out_dir)
+    page = report.write_sweep({c.label: h for c, h in histories.items()}, out_dir / "report.html")
     if as_json:
         runs = [
             {"alpha": c.alpha, "seed": c.seed, "generations": [g.to_json() for g in h]} for c, h in histories.items()

@@ -70,6 +70,23 @@ class KDE:
         """Mapping with ``kind: kde``."""
         return describe("kde", self)
 
+    def population_tail(self, v_q: float) -> float | None:
+        r"""Largest per-coordinate component variance of the law averaged over training draws.
+
+        :math:`e^{-t_0}(v_q + h^2) + 1 - e^{-t_0}`: averaged over its rows the model is q, blurred by h, diffused to t0.
+        It decides whether chi2 against another mixture is finite (theory sections 5 and 6).
+
+        Args:
+            v_q: the same number for the training law q.
+
+        Returns:
+            The variance; None for a bandwidth rule, whose h depends on the rows.
+        """
+        if isinstance(self.bandwidth, str):
+            return None
+        a2 = math.exp(-self.t0)
+        return a2 * (v_q + self.bandwidth**2) + 1 - a2
+
     def _width(self, flat: Tensor) -> float:
         if not isinstance(self.bandwidth, str):
             return float(self.bandwidth)
@@ -99,15 +116,3 @@ class KDEGenerator(ExactGenerator[KernelMixture]):
                 "set bandwidth or t0 above 0",
             )
         return super().log_prob(x)
-
-    def population_tail(self, v_q: float) -> float:
-        r"""Largest per-coordinate component variance of the law averaged over training draws.
-
-        :math:`e^{-t_0}(v_q + h^2) + 1 - e^{-t_0}`: averaged over its rows the model is q, blurred by h, diffused to t0.
-        It decides whether chi2 against another mixture is finite (theory sections 5 and 6).
-
-        Args:
-            v_q: the same number for the training law q.
-        """
-        a2 = math.exp(-self.t0)
-        return a2 * (v_q + self.bandwidth**2) + 1 - a2

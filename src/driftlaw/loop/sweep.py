@@ -32,6 +32,11 @@ class Cell:
     seed: int
 
     @property
+    def label(self) -> str:
+        """Its name in reports."""
+        return f"alpha {self.alpha:g}, seed {self.seed}"
+
+    @property
     def folder(self) -> Path:
         """Where it lies, relative to the sweep."""
         return Path(f"alpha-{self.alpha:g}") / f"seed-{self.seed}"
