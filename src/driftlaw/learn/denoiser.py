@@ -87,7 +87,7 @@ class Denoiser:
     steps: Count = 3000
     warm_steps: Count = 2000
     batch: Count = 128
-    lr: Positive = 1e-3
+    lr: Positive = 2e-3
     weight_decay: Number = 0.01
     ema: Rate = 0.999
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -95,7 +95,7 @@ class Denoiser:
     holdout_every: Count = 250
     patience: Annotated[int, Field(ge=0)] = 0
     checkpoint_every: Annotated[int, Field(ge=0)] = 500
-    noise: Literal["energy", "loguniform", "lognormal"] = "energy"
+    noise: Literal["energy", "loguniform", "lognormal"] = "lognormal"
     t0: Positive = 1e-3
     T: Positive = 6.0
     solver: Literal["heun", "multistep"] = "heun"
@@ -237,20 +237,17 @@ class DenoiserGenerator:
         device = next(self.net.parameters()).device
         start = torch.randn(n, *self.shape, generator=generator, device=generator.device)
         grid = karras_grid(self.config.T, self.config.t0, self.config.solver_steps)
-        with torch.no_grad():
-            chunks = [
-                sample(self, x.to(device), grid, method=self.config.solver, generator=generator).cpu()
-                for x in torch.split(start, self.config.sample_batch)
-            ]
-        out = torch.cat(chunks)
-        bad = ~torch.isfinite(out).flatten(1).all(dim=1)
-        if bool(bad.any()):
-            raise InputError(
-                f"{int(bad.sum())} of {n} samples of the denoiser are not finite, the first is number "
-                f"{int(bad.int().argmax())}",
-                "train longer or with a lower lr, or use more solver_steps",
-            )
-        return out
+        chunks: list[Tensor] = []
+        for x in torch.split(start, self.config.sample_batch):
+            try:
+                with torch.no_grad():
+                    chunks.append(sample(self, x.to(device), grid, self.config.solver).cpu())
+            except InputError as error:
+                raise InputError(
+                    f"sampling from the denoiser failed in the {len(chunks) + 1}. batch: {error.what}",
+                    "train longer or with a lower lr, or raise solver_steps",
+                ) from error
+        return torch.cat(chunks)
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Learned score at OU time t in (0, T], shape and dtype of `x` (evaluated in float32, differentiable)."""
@@ -281,5 +278,5 @@ def check_device(device: str) -> None:
         raise InputError(f"unknown device {device!r}", "use 'cpu' or 'cuda'")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "device 'cuda' was asked but PyTorch finds no CUDA device", "use device='cpu' or fix the driver"
+            "device 'cuda' was asked but PyTorch finds no GPU", "use device='cpu' or a CUDA build of PyTorch"
         )

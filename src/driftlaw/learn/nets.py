@@ -213,12 +213,15 @@ def flatten(net: nn.Module) -> Tensor:
     parameters = list(net.parameters())
     sizes = [-(-p.numel() // 16) * 16 for p in parameters]  # 64-byte boundaries
     flat = torch.zeros(sum(sizes), device=parameters[0].device)
-    flat.grad = torch.zeros_like(flat)
+    if parameters[0].requires_grad:
+        flat.grad = torch.zeros_like(flat)
     offset = 0
     for p, size in zip(parameters, sizes, strict=True):
         place = flat.as_strided(p.shape, p.stride(), offset)
         place.copy_(p.detach())
-        p.data, p.grad = place, flat.grad.as_strided(p.shape, p.stride(), offset)
+        p.data = place
+        if flat.grad is not None:
+            p.grad = flat.grad.as_strided(p.shape, p.stride(), offset)
         offset += size
     return flat
 

@@ -1,0 +1,137 @@
+"""Rows per second of driftlaw's training loop and sampler against a plain PyTorch loop over the same network.
+
+Both train the same architecture on the same rows with AdamW, an exponential moving average and a cosine rate; the plain
+loop is what one writes by hand. They alternate within one process, so that load on the machine hits both; medians,
+minima and maxima are reported. Prints one JSON document.
+
+    python benchmarks/training.py --net unet --shape 1,28,28 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import platform
+import statistics
+import time
+
+import torch
+
+from driftlaw import seeding
+from driftlaw.learn import Denoiser, FitContext
+from driftlaw.learn.preconditioning import noised, root_mean_square
+from driftlaw.process.schedule import alpha, karras_grid, noise_ratio, sigma
+
+
+def plain_training(config: Denoiser, data, steps: int, g: torch.Generator):
+    """The loop that one writes by hand: default AdamW, per-tensor average, random rows, log-normal noise."""
+    net = config.network(tuple(data.shape[1:]), g).train()
+    average, sd = copy.deepcopy(net), root_mean_square(data)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        x0 = data[torch.randint(len(data), (config.batch,), generator=g)]
+        z = torch.randn(x0.shape, generator=g)
+        lam = math.log(sd) - 0.5 + 1.2 * torch.randn(len(x0), generator=g)
+        x, target = noised(x0, z, lam, sd)
+        loss = torch.nn.functional.mse_loss(net(x, lam), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            for a, p in zip(average.parameters(), net.parameters(), strict=True):
+                a.lerp_(p, 1 - config.ema)
+    return average
+
+
+@torch.no_grad()
+def plain_sampling(model, n: int, g: torch.Generator):
+    """Heun's method over the whole batch, written out."""
+    config = model.config
+    x = torch.randn(n, *model.shape, generator=g)
+    times = karras_grid(config.T, config.t0, config.solver_steps).tolist()
+    for t, s in zip(times, times[1:], strict=False):
+        step = float(noise_ratio(s) - noise_ratio(t))
+        slope = -float(sigma(t)) * model.score(x, t)
+        y = x / float(alpha(t))
+        guess = float(alpha(s)) * (y + step * slope)
+        x = float(alpha(s)) * (y + step / 2 * (slope - float(sigma(s)) * model.score(guess, s)))
+    return x
+
+
+def measure(work: dict, rows: dict[str, int], repeats: int) -> dict:
+    """Alternate the competitors; rows per second of each."""
+    rates: dict[str, list[float]] = {name: [] for name in work}
+    for r in range(repeats + 1):
+        names = list(work) if r % 2 else list(reversed(work))
+        for name in names:
+            start = time.perf_counter()
+            work[name](r)
+            if r:  # the first round warms up
+                rates[name].append(rows[name] / (time.perf_counter() - start))
+    out = {k: {"median": statistics.median(v), "min": min(v), "max": max(v)} for k, v in rates.items()}
+    pairs = [a / b for a, b in zip(rates["driftlaw"], rates["plain"], strict=True)]
+    out["ratio"] = {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs)}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", default="unet", choices=["mlp", "unet"])
+    parser.add_argument("--shape", default="1,28,28", help="shape of one row")
+    parser.add_argument("--width", type=int, default=None)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=10, help="training steps per timing")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile driftlaw's step")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    shape = tuple(int(v) for v in args.shape.split(","))
+    config = Denoiser(
+        net=args.net, width=args.width, steps=args.steps, batch=args.batch, compile=args.compile, holdout_every=10**9
+    )
+    data = torch.rand(1024, *shape, generator=seeding.generator(0, "rows")) * 2 - 1
+    model = config.fit(data, FitContext())
+    rows = args.steps * args.batch
+    train = measure(
+        {
+            "driftlaw": lambda r: config.fit(data, FitContext(seed=r)),
+            "plain": lambda r: plain_training(config, data, args.steps, seeding.generator(r, "plain")),
+        },
+        {"driftlaw": rows, "plain": rows},
+        args.repeats,
+    )
+    sample = measure(
+        {
+            "driftlaw": lambda r: model.sample(args.samples, seeding.generator(r, "sample")),
+            "plain": lambda r: plain_sampling(model, args.samples, seeding.generator(r, "sample")),
+        },
+        {"driftlaw": args.samples, "plain": args.samples},
+        args.repeats,
+    )
+    document = {
+        "benchmark": "training",
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "setting": {**vars(args), "parameters": sum(p.numel() for p in model.net.parameters())},
+        "train_rows_per_second": train,
+        "sample_rows_per_second": sample,
+        "notes": "driftlaw's training time includes its set-up, hashing of the data and its final evaluations",
+    }
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()
