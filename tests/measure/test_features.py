@@ -74,12 +74,13 @@ def test_constant_columns_and_repeated_columns_are_said():
 
 @pytest.mark.parametrize("kind", ["identity", "pca"])
 def test_fewer_rows_than_features_shrinks_and_says_so(kind):
-    """An unshrunk inverse would blow up new rows: their mean variance stays near 1."""
+    """An unshrunk inverse would blow up new rows: their largest variance stays near 1."""
     x = torch.randn(20, 30, generator=generator(2), dtype=torch.float64)
     phi = FeatureMap.fit(x, kind, dimension=30)
     assert any("shrunk" in w for w in phi.warnings)
     fresh = phi(torch.randn(4000, 30, generator=generator(3), dtype=torch.float64))
-    assert 0.2 < float(fresh.var(dim=0).mean()) < 2.0
+    assert float(fresh.var(dim=0).min()) > 0.2
+    assert float(fresh.var(dim=0).max()) < 2.0
 
 
 def test_few_rows_name_the_inflation():
