@@ -17,6 +17,7 @@ import os
 import platform
 import statistics
 import time
+from itertools import pairwise
 
 import torch
 
@@ -54,7 +55,7 @@ def plain_sampling(model, n: int, g: torch.Generator):
     config = model.config
     x = torch.randn(n, *model.shape, generator=g)
     times = karras_grid(config.T, config.t0, config.solver_steps).tolist()
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         step = float(noise_ratio(s) - noise_ratio(t))
         slope = -float(sigma(t)) * model.score(x, t)
         y = x / float(alpha(t))

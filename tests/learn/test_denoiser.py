@@ -11,7 +11,7 @@ from driftlaw.learn import KDE, Denoiser, FitContext, Generator
 from driftlaw.process.mixture import GaussianMixture
 
 LAW = GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.0, 1.0]], [0.1, 0.3])
-CONFIG = Denoiser(width=64, steps=800, batch=128, lr=3e-3, t0=0.01, T=5.0)
+CONFIG = Denoiser(width=64, steps=800, batch=128, lr=3e-3, noise="energy", t0=0.01, T=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -19,28 +19,21 @@ def model():
     return CONFIG.fit(LAW.sample(4096, torch.Generator().manual_seed(0)), FitContext(seed=1))
 
 
-def test_score_error_against_the_exact_score(model):
-    g = torch.Generator().manual_seed(2)
-    for t, bound in BOUNDS.items():
-        x = LAW.diffuse(t).sample(2000, g)
-        exact = LAW.score(x, t)
-        error = float((model.score(x, t) - exact).square().sum() / exact.square().sum())
-        print(t, error)
-        assert error < bound, (t, error)
-
-
-BOUNDS = {0.02: 0.5, 0.1: 0.5, 0.5: 0.5, 2.0: 0.5}
+@pytest.mark.parametrize(("t", "bound"), [(0.02, 0.04), (0.1, 0.03), (0.5, 0.012), (2.0, 0.002)])
+def test_score_error_against_the_exact_score(model, t, bound):
+    """E|s_hat - s|^2 / E|s|^2 under q_t; measured 0.0144, 0.0093, 0.0044, 0.0006."""
+    x = LAW.diffuse(t).sample(2000, torch.Generator().manual_seed(2))
+    exact = LAW.score(x, t)
+    assert float((model.score(x, t) - exact).square().sum() / exact.square().sum()) < bound
 
 
 def test_samples_follow_the_law_at_t0(model):
     drawn = model.sample(4000, torch.Generator().manual_seed(3)).double()
     law = LAW.diffuse(CONFIG.t0)
-    # measured differences
-    print((drawn.mean(0) - law.mean()).abs().max(), (torch.cov(drawn.T) - law.covariance()).abs().max())
-    right = (drawn[:, 0] > -0.4).double().mean()
-    print(right)
+    # measured: mean off by 0.03, covariance by 0.04
     assert float((drawn.mean(0) - law.mean()).abs().max()) < 0.1
-    assert float((torch.cov(drawn.T) - law.covariance()).abs().max()) < 0.15
+    assert float((torch.cov(drawn.T) - law.covariance()).abs().max()) < 0.12
+    assert abs(float((drawn[:, 0] > -0.4).double().mean()) - 0.6) < 0.06
 
 
 def test_sampling_in_chunks_gives_each_row_its_noise(model):
