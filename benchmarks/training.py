@@ -51,16 +51,18 @@ def plain_training(config: Denoiser, data, steps: int, g: torch.Generator):
 
 @torch.no_grad()
 def plain_sampling(model, n: int, g: torch.Generator):
-    """Heun's method over the whole batch, written out."""
+    """Heun's method over the whole batch, written out, with one time per row as networks are usually called."""
     config = model.config
     x = torch.randn(n, *model.shape, generator=g)
     times = karras_grid(config.T, config.t0, config.solver_steps).tolist()
     for t, s in pairwise(times):
         step = float(noise_ratio(s) - noise_ratio(t))
-        slope = -float(sigma(t)) * model.score(x, t)
+        slope = -float(sigma(t)) * model.score(x, torch.full((n,), t, dtype=torch.float64))
         y = x / float(alpha(t))
         guess = float(alpha(s)) * (y + step * slope)
-        x = float(alpha(s)) * (y + step / 2 * (slope - float(sigma(s)) * model.score(guess, s)))
+        x = float(alpha(s)) * (
+            y + step / 2 * (slope - float(sigma(s)) * model.score(guess, torch.full((n,), s, dtype=torch.float64)))
+        )
     return x
 
 

@@ -67,6 +67,11 @@ def test_score_is_differentiable_and_keeps_the_dtype(model):
     assert all(p.grad is None and not p.requires_grad for p in model.net.parameters())
 
 
+def test_one_time_or_one_per_row(model):
+    x = LAW.sample(5, torch.Generator().manual_seed(8))
+    torch.testing.assert_close(model.score(x, 0.2), model.score(x, torch.full((5,), 0.2)), rtol=1e-5, atol=1e-5)
+
+
 def test_warm_start_begins_where_the_last_generation_ended(model):
     config = replace(CONFIG, warm_steps=1, lr=1e-12)
     data = 5 * LAW.sample(64, torch.Generator().manual_seed(6))

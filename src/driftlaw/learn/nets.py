@@ -89,7 +89,7 @@ class MLP(nn.Module):
         self.out = nn.Linear(width, dim)
 
     def forward(self, u: Tensor, lam: Tensor) -> Tensor:
-        """``[n, ...]`` and ``[n]`` to ``[n, ...]``."""
+        """``[n, ...]`` and ``[n]`` (or ``[1]``, shared) to ``[n, ...]``."""
         e = self.embed(lam)
         h = self.inp(u.flatten(1))
         for block in self.blocks:
@@ -184,7 +184,7 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(here, shape[0], 3, padding=1)
 
     def forward(self, u: Tensor, lam: Tensor) -> Tensor:
-        """``[n, c, h, w]`` and ``[n]`` to ``[n, c, h, w]``."""
+        """``[n, c, h, w]`` and ``[n]`` (or ``[1]``, shared) to ``[n, c, h, w]``."""
         e = self.embed(lam)
         h = self.inp(u)
         skips: list[Tensor] = []

@@ -36,7 +36,7 @@ from driftlaw.errors import InputError
 from driftlaw.process.schedule import alpha, expand, noise_ratio, sample_times, sigma, time_of_noise_ratio
 from driftlaw.process.score import Time
 
-#: A network: (unit-variance input ``[n, ...]``, log noise to signal ``[n]``) -> field of the input's shape.
+#: A network: (unit-variance input ``[n, ...]``, log noise to signal ``[n]`` or ``[1]``) -> field of the input's shape.
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -56,7 +56,7 @@ def _coefficients(x: Tensor, t: Time, sigma_data: float) -> tuple[Tensor, Tensor
     times = sample_times(t, len(x), x.device)
     if bool((times <= 0).any()):
         raise InputError("a learned score was asked at t = 0", "it exists for t > 0; use times from t0 upwards")
-    lam = noise_ratio(times).log().expand(len(x)).to(x.dtype)
+    lam = noise_ratio(times).log().reshape(-1).to(x.dtype)  # [1] for one time: embedded once, then broadcast
     a, s = (expand(f(times), x.ndim) for f in (alpha, sigma))
     root_v = (a.square() * sigma_data**2 + s.square()).sqrt()
     return a.to(x.dtype), s.to(x.dtype), root_v.to(x.dtype), lam
