@@ -187,14 +187,33 @@ def test_centres_are_chosen_by_their_responsibilities(monkeypatch, path):
     assert chi2 < 57  # chi2 with 19 degrees of freedom: P(> 57) < 2e-5
 
 
+@pytest.mark.parametrize("h", [0.0, 0.6])
+def test_bridge_of_one_centre_against_gaussian_conditioning(h):
+    """X_s | X_t = x from the joint Gaussian law of (X_s, X_t): regression coefficient and residual variance."""
+    law, n, t = KernelMixture(torch.tensor([[1.0, -2.0]]), h), 40_000, 0.7
+    x = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    for s in (0.1, 0.4):
+        at, to = (GaussianMixture([1.0], law.centres, h * h + 1e-12).diffuse(u) for u in (t, s))
+        v_t, v_s, covariance = (
+            float(at.covariances),
+            float(to.covariances),
+            math.exp(-(t - s) / 2) * float(to.covariances),
+        )
+        mean = to.means + covariance / v_t * (x - at.means)
+        end = law.reverse_transition(x.expand(n, 2), t, s, generator(15))
+        # 8 + 8 z-scores, bound 5.2: false failure below 1e-5
+        assert ((end.mean(0) - mean) / math.sqrt((v_s - covariance**2 / v_t) / n)).abs().max() < 5.2
+        assert (end.var(0) / (v_s - covariance**2 / v_t) - 1).abs().max() < 5.2 * math.sqrt(2 / n)
+
+
 @pytest.mark.parametrize("path", ["default", "plain"])
 @pytest.mark.parametrize("h", [0.0, 0.6])
 def test_reverse_transition_returns_to_the_law(monkeypatch, path, h):
     if path == "plain":
         plain_only(monkeypatch)
     monkeypatch.setattr(kernel_sum, "CENTRES", 16)
-    law = KernelMixture(centres(50, d=2), h, weights(50))
-    n, t = 20_000, torch.linspace(0.8, 1.2, 20_000, dtype=torch.float64)
+    law = KernelMixture(centres(50, d=2) / 3, h, weights(50))
+    n, t = 20_000, torch.linspace(0.3, 0.5, 20_000, dtype=torch.float64)
     a = torch.exp(-t / 2).unsqueeze(1)
     start = law.sample(n, generator(10), dtype=torch.float64)
     start = a * start + (1 - a * a).sqrt() * torch.randn(n, 2, generator=generator(11), dtype=torch.float64)

@@ -195,7 +195,7 @@ def test_unusable_points_times_and_configurations_are_named():
         law.score(torch.zeros(3, 10), -0.1)
     with pytest.raises(InputError, match="s <= t"):
         law.reverse_transition(torch.zeros(3, 10), 0.1, 0.2)
-    with pytest.raises(ConfigError, match="did you mean 'weights'"):
+    with pytest.raises(ConfigError, match="Did you mean 'weights'"):
         GaussianMixture.from_config(law.config() | {"weigths": 1})
     with pytest.raises(ConfigError, match="missing means"):
         GaussianMixture.from_config({"kind": "gmm", "weights": [1.0], "covariances": 1.0})

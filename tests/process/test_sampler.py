@@ -138,5 +138,5 @@ def test_bad_input_is_named(method):
 
 
 def test_unknown_method():
-    with pytest.raises(InputError, match="did you mean 'heun'"):
+    with pytest.raises(InputError, match="Did you mean 'heun'"):
         sampler.sample(GAUSSIAN, torch.zeros(3, 2), uniform_grid(1, 0.1, 2), "heum")

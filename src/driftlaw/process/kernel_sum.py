@@ -51,10 +51,11 @@ from driftlaw.process.score import Time
 #: Largest kappa (module docstring) at which float32 points take the fast path.
 CONDITION_LIMIT = 400.0
 #: Points and centres in one block of the plain path.
-POINTS, CENTRES = 512, 2048
+POINTS, CENTRES = 256, 2048
 #: Exponents below this are raised to it: weights of 1e-35 change nothing, denormal numbers slow matrix products down.
 _FLOOR = -80.0
 
+#: What :meth:`KernelMixture.evaluate` returns.
 KernelSums = LawValues
 
 
@@ -303,8 +304,10 @@ class KernelMixture:
             total: tuple[Tensor, Tensor] | None = None
             for j in range(start, stop, CENTRES):
                 logits, values = self._logits(x_i, a_i, v_i, j, min(j + CENTRES, stop))
-                log_sum = logits.logsumexp(dim=1)
-                mean = (logits - log_sum.unsqueeze(1)).clamp(min=_FLOOR).exp() @ values
+                top = logits.detach().amax(dim=1, keepdim=True)
+                r = (logits - top).clamp_(min=_FLOOR).exp_()
+                total_r = r.sum(dim=1, keepdim=True)
+                log_sum, mean = (top + total_r.log()).squeeze(1), r @ values / total_r
                 total = (log_sum, mean) if total is None else _merge(*total, log_sum, mean)
             assert total is not None
             parts.append(_Sums(total[0], total[1][:, :-1], total[1][:, -1]))
