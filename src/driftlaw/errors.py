@@ -25,7 +25,8 @@ class DriftlawError(Exception):
     def __init__(self, what: str, fix: str = "") -> None:
         self.what = what.rstrip(".")
         self.fix = fix.rstrip(".")
-        super().__init__(f"{self.what}. {self.fix}." if self.fix else f"{self.what}.")
+        remedy = f" {self.fix[:1].upper()}{self.fix[1:]}." if self.fix else ""
+        super().__init__(f"{self.what}.{remedy}")
 
 
 class InputError(DriftlawError, ValueError):

@@ -49,7 +49,7 @@ def test_fetch_finds_what_is_here(places):
 def test_failures_name_the_remedy(monkeypatch):
     error = runner.invoke(app, ["fetch", "fashion"]).exception
     assert isinstance(error, ConfigError)
-    assert "did you mean 'fashion-mnist'" in str(error)
+    assert "Did you mean 'fashion-mnist'" in str(error)
 
     def offline(url, *rest):
         raise DataNotFoundError(f"{url} cannot be downloaded (offline)")

@@ -256,7 +256,7 @@ def test_columns_that_are_not_numeric_are_named(tmp_path):
     for name in ("t.csv", "t.parquet"):
         with pytest.raises(InputError, match=r"2 of 3 columns are not numeric: 'when' .*'who' .*label: NAME"):
             as_source(tmp_path / name)
-        with pytest.raises(ConfigError, match=r"no column 'whom'. did you mean 'who'"):
+        with pytest.raises(ConfigError, match=r"no column 'whom'. Did you mean 'who'"):
             ArraySource.from_file(tmp_path / name, label="whom")
 
 
@@ -326,9 +326,9 @@ def test_a_damaged_member_of_an_archive_is_found(tmp_path):
 def test_keys_of_archives(tmp_path):
     path = tmp_path / "t.npz"
     np.savez(path, left=table(), right=table(seed=1))
-    with pytest.raises(ConfigError, match=r"holds 2 arrays: left, right. say which one with key: NAME"):
+    with pytest.raises(ConfigError, match=r"holds 2 arrays: left, right. Say which one with key: NAME"):
         as_source(path)
-    with pytest.raises(ConfigError, match=r"no array 'rihgt'. did you mean 'right'"):
+    with pytest.raises(ConfigError, match=r"no array 'rihgt'. Did you mean 'right'"):
         ArraySource.from_file(path, key="rihgt")
     assert ArraySource.from_file(path, key="left").size == 30
     np.save(tmp_path / "t.npy", table())
@@ -342,5 +342,5 @@ def test_files_that_are_not_there_or_not_known(tmp_path):
     with pytest.raises(DataNotFoundError, match=r"no file .*t.npy"):
         as_source(tmp_path / "t.npy")
     (tmp_path / "t.xlsx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"not a file that driftlaw reads. use one of .npy, .npz, .parquet, .csv"):
+    with pytest.raises(InputError, match=r"not a file that driftlaw reads. Use one of .npy, .npz, .parquet, .csv"):
         as_source(tmp_path / "t.xlsx")

@@ -144,5 +144,5 @@ def test_empty_missing_and_single(tmp_path):
 def test_bad_settings(folder):
     with pytest.raises(ConfigError, match="positive number of pixels"):
         ImageFolder(folder, size=0)
-    with pytest.raises(ConfigError, match=r"use L \(grey\) or RGB"):
+    with pytest.raises(ConfigError, match=r"Use L \(grey\) or RGB"):
         ImageFolder(folder, mode="CMYK")

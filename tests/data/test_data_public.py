@@ -406,7 +406,7 @@ def test_a_download_that_stops_before_its_hash_could_tell(server, tmp_path):
 
 
 def test_no_network_and_no_space(server, tmp_path, monkeypatch):
-    with pytest.raises(DataNotFoundError, match=r"cannot be downloaded .*check the network"):
+    with pytest.raises(DataNotFoundError, match=r"cannot be downloaded .*Check the network"):
         fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin", "0" * 64)
     server.files["/a.bin"] = b"x"
 
@@ -460,5 +460,5 @@ def test_the_archive_of_cifar10_is_unpacked_whole_or_not_at_all(nothing_here, se
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match=r"no data set 'cifar100'. did you mean 'cifar10'"):
+    with pytest.raises(ConfigError, match=r"no data set 'cifar100'. Did you mean 'cifar10'"):
         fetch_named("cifar100")

@@ -73,10 +73,10 @@ def test_sources_are_returned_as_they_are():
 @pytest.mark.parametrize(
     ("obj", "error", "words"),
     [
-        ("digit", ConfigError, "'digit' is neither a data set nor a file or folder here. did you mean 'digits'"),
+        ("digit", ConfigError, "'digit' is neither a data set nor a file or folder here. Did you mean 'digits'"),
         ("./digits", DataNotFoundError, "no file or folder digits"),
         ("rows.npy", DataNotFoundError, "no file .*rows.npy"),
-        (3, InputError, "a int is not a source of data. give a GaussianMixture, an array, a path"),
+        (3, InputError, "a int is not a source of data. Give a GaussianMixture, an array, a path"),
         (None, InputError, "NoneType"),
     ],
 )
@@ -89,11 +89,11 @@ def test_what_is_not_a_source(obj, error, words):
     ("config", "words"),
     [
         ({}, "no usable kind: None"),
-        ({"kind": "digitz"}, "'digitz'. did you mean 'digits'"),
+        ({"kind": "digitz"}, "'digitz'. Did you mean 'digits'"),
         ({"kind": 3}, "no usable kind: 3"),
-        ({"kind": "digits", "heldout": 5}, "kind 'digits' has no setting 'heldout'. did you mean 'held_out'"),
+        ({"kind": "digits", "heldout": 5}, "kind 'digits' has no setting 'heldout'. Did you mean 'held_out'"),
         ({"kind": "fashion-mnist", "seed": 5}, "no setting 'seed'"),
-        ({"kind": "array"}, r"kind 'array' needs path\. add path"),
+        ({"kind": "array"}, r"kind 'array' needs path\. Add path"),
         ({"kind": "images", "path": "x", "size": "big"}, "size = 'big' cannot be used .* valid integer"),
         ({"kind": "images", "path": "x", "mode": "CMYK"}, "mode = 'CMYK' cannot be used .* 'L' or 'RGB'"),
         ({"kind": "digits", "held_out": "many"}, "held_out = 'many' cannot be used"),

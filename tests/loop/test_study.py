@@ -40,7 +40,7 @@ def test_a_number_or_a_text_is_a_policy():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"smaples": 10}, "unknown key 'smaples'.*did you mean 'samples'"),
+        ({"smaples": 10}, "unknown key 'smaples'.*Did you mean 'samples'"),
         ({"policy": 1.5}, r"1\.5"),
         ({"policy": "fxed:0.1"}, "fixed"),
         ({"samples": 0}, "samples = 0"),
@@ -49,7 +49,7 @@ def test_a_number_or_a_text_is_a_policy():
         ({"seed": -1}, "seed = -1"),
         ({"samples": float("nan")}, "samples"),
         ({"device": "gpu"}, "device"),
-        ({"measures": {"sample": 3}}, "did you mean 'samples'"),
+        ({"measures": {"sample": 3}}, "Did you mean 'samples'"),
         ({"estimator": {"kind": "kde", "bandwith": 1}}, "bandwidth"),
         ({"estimator": {"kind": "kd"}}, "kde"),
         ({"estimator": 3}, "without fit"),
@@ -73,11 +73,11 @@ def test_settings_replace_dotted_keys():
     study = small().with_settings({"estimator.bandwidth": 0.4, "measures.samples": 50, "samples": 77})
     assert (study.estimator.bandwidth, study.measures.samples, study.samples) == (0.4, 50, 77)
     assert isinstance(small().with_settings({"estimator.kind": "gaussian"}).estimator, dl.GaussianMLE)
-    with pytest.raises(ConfigError, match=r"did you mean 'bandwidth'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'bandwidth'"):
         small().with_settings({"estimator.bandwdth": 0.4})
-    with pytest.raises(ConfigError, match=r"did you mean 'estimator'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'estimator'"):
         small().with_settings({"estmator.bandwidth": 0.4})
-    with pytest.raises(ConfigError, match=r"did you mean 'samples'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'samples'"):
         small().with_settings({"sampels": 4})
 
 
@@ -110,7 +110,7 @@ def test_too_little_data_is_found_before_the_first_generation():
 
 
 def test_unknown_study_and_preset_name_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean 'digits'"):
+    with pytest.raises(ConfigError, match="Did you mean 'digits'"):
         presets.preset("digit")
-    with pytest.raises(ConfigError, match="did you mean 'laptop'"):
+    with pytest.raises(ConfigError, match="Did you mean 'laptop'"):
         presets.preset("gmm", "labtop")

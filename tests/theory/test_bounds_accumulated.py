@@ -186,7 +186,7 @@ def test_contraction(name, power):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bounds.mixing_contraction(0.5, "kll", 0.1), "did you mean 'kl'"),
+        (lambda: bounds.mixing_contraction(0.5, "kll", 0.1), "Did you mean 'kl'"),
         (lambda: bounds.mixing_contraction(1.5, "kl", 0.1), "alpha must be in"),
         (lambda: bounds.steady_state(0.0, 0.1, "aligned"), r"alpha must be in \(0, 1\]"),
         (lambda: bounds.steady_state(0.5, 0.1, "partly"), "'aligned' or 'independent'"),

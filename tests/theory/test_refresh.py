@@ -100,7 +100,7 @@ def test_parse(text, policy):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fixd:0.5", "did you mean 'fixed'"),
+        ("fixd:0.5", "Did you mean 'fixed'"),
         ("fixed", "needs alpha"),
         ("fixed:half", "not a number"),
         ("fixed:0.5,0.1", "takes 1"),
@@ -122,7 +122,7 @@ def test_parse_refuses(text, message):
     [
         ({"alpha": 0.5}, "needs a kind"),
         ("fixed", "needs a kind"),
-        ({"kind": "fixed", "alhpa": 0.5}, "did you mean 'alpha'"),
+        ({"kind": "fixed", "alhpa": 0.5}, "Did you mean 'alpha'"),
         ({"kind": "replace", "alpha": 0.5}, "takes no keys"),
         ({"kind": "window", "fresh": 0.5}, "needs k"),
         ({"kind": "fixed", "alpha": "0.5"}, r"\[0, 1\]"),

@@ -47,7 +47,7 @@ def main() -> None:
     try:
         app()
     except DriftlawError as error:
-        err.print("[bold red]error[/] " + escape(str(error)), soft_wrap=True)
+        err.print("[bold red]error:[/] " + escape(str(error)), soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("stopped; `driftlaw resume` goes on from here")

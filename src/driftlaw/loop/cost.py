@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from driftlaw import seeding
@@ -138,15 +138,15 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
 
 
 def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Generator, float]:
-    shortened = getattr(estimator, "shortened", None)
-    if shortened is None:
+    """A probe's model, and seconds of all N fits: those of a learner with `steps` are timed by the step."""
+    if not hasattr(estimator, "steps"):
         model, seconds = _timed(lambda: estimator.fit(data, context))
         return model, seconds * N
-    short, long = shortened(5), shortened(25)
-    _timed(lambda: short.fit(data, context))  # first call pays for caches
+    short, long = (replace(estimator, steps=k, warm_steps=k) for k in (5, 20))  # type: ignore[type-var]
+    _timed(lambda: short.fit(data, context))  # the first call pays for caches
     base = _timed(lambda: short.fit(data, context))[1]
     model, more = _timed(lambda: long.fit(data, context))
-    per_step = max(more - base, 1e-6) / 20
+    per_step = max(more - base, 1e-6) / 15
     return model, per_step * (estimator.steps + (N - 1) * estimator.warm_steps)  # type: ignore[attr-defined]
 
 
