@@ -174,7 +174,7 @@ def _header(path: Path, skip_bad: bool, skipped: list[str]) -> _Header | None:
     try:
         with Image.open(path) as image:
             deep, name = image.mode not in GREY + COLOUR, image.mode
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            turned = "exif" in image.info and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = (image.height, image.width) if turned else image.size
             alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
             header = _Header(path, size, image.mode in GREY, alpha)
@@ -208,7 +208,7 @@ def _check_one_kind(folder: Path, headers: list[_Header], size: int | None, mode
 def _decode(path: Path, size: int | None, mode: str, skip_bad: bool, skipped: list[str]) -> Array | None:
     try:
         with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert(mode)
+            picture = (ImageOps.exif_transpose(image) if "exif" in image.info else image).convert(mode)
             if size is not None and picture.size != (size, size):
                 picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
             pixels = np.asarray(picture, dtype=np.uint8)
