@@ -112,7 +112,7 @@ def test_gaussian_moments_ridge_and_early_stopping():
     a2 = math.exp(-0.2)
     torch.testing.assert_close(model.law.covariances[0], a2 * covariance + (1 - a2) * torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(model.law.means[0], math.sqrt(a2) * x.mean(0))
-    with pytest.raises(InputError, match=r"singular.*ridge"):
+    with pytest.raises(InputError, match=r"(?i)singular.*ridge"):
         fit(GaussianMLE(), rows(3, 3))
     with pytest.raises(InputError, match="singular"):
         fit(GaussianMLE(), torch.ones(5, 2))
@@ -150,9 +150,9 @@ def test_state_round_trip_gives_the_same_bits(estimator, shape):
     assert model.score(x, 0.3).shape == x.shape
     assert torch.equal(model.score(x, torch.full((5,), 0.3)), again.score(x, torch.full((5,), 0.3)))
     assert model.divergence(x, 0.3).shape == (5,)
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="Expected"):
         estimator.load(model.state(), (5,))
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="Expected"):
         estimator.load({"net.out": torch.zeros(3)}, shape)
     with pytest.raises(InputError, match="rows of shape"):
         model.log_prob(torch.zeros(3, 7))

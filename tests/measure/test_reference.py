@@ -117,7 +117,7 @@ class TestBadInput:
             reference().compare(draw(150, "x"))
 
     def test_size(self):
-        with pytest.raises(InputError, match="choose 12 to 200"):
+        with pytest.raises(InputError, match="Choose 12 to 200"):
             reference(n=201)
 
     def test_small_real_sets(self):
