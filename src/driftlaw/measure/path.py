@@ -1,0 +1,265 @@
+r"""Path score-error energies by exact marginals, initialisation KL, and learned paths from a sampler.
+
+Forward process :math:`X_t = a X_{t_0} + \sqrt{1 - a^2} Z` with :math:`a = e^{-(t - t_0)/2}`. The reverse process with
+the score error :math:`e = \hat s - s` has the drift error e and unit noise. The energies are
+
+.. math::
+
+    \varepsilon_*^2 = \int_{t_0}^T E_{q_t} |e_t|^2 dt, \qquad \hat\varepsilon^2 = \int_{t_0}^T E_{\hat p_t} |e_t|^2 dt
+
+([KTV] arXiv 2602.16601; Prop 3.1: :math:`KL(\hat p\|q)_{t_0} \le KL_{init} + \hat\varepsilon^2/2`). Under the ideal
+path law the marginals are the diffused law, drawn exactly: no solver and no time step (this project, theory section 2).
+The same holds for :math:`\hat\varepsilon^2` if :math:`\hat s` is the score of a diffused law (KDE, mixture); then Prop
+3.1 is an equality, :math:`KL(\hat p\|q)_{t_0} = KL(\hat p\|q)_T + \hat\varepsilon^2/2` (theory 3.1). Other score fields
+(networks) have no exact learned path: :func:`learned_path_energy` simulates it and says what the time step costs.
+
+Times go through the map :math:`t(u) = t_0 + b\,(e^{cu} - 1)`, :math:`b = \sqrt{t_0 T}`: uniform in t near :math:`t_0`,
+uniform in log t beyond it. Strata in u hold two independent draws each, so that the estimate and the estimate of its
+variance are both unbiased for any field.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from driftlaw.errors import InputError
+from driftlaw.estimate import Estimate
+from driftlaw.measure.divergence import kl, log_densities
+from driftlaw.process.draws import normal, own_generator
+from driftlaw.process.law import ExactLaw, diffuse
+from driftlaw.process.schedule import alpha, expand, log_grid, sigma
+from driftlaw.process.score import Field, Law, Perturbed, Score, as_score, checked
+from driftlaw.seeding import generator
+
+#: Rows evaluated at a time: bounds the memory, changes no distribution.
+ROWS = 8192
+#: A target standard error raises n at most by this factor.
+MAX_GROWTH = 64
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Times from `t0` (where laws are compared) to `T` (where the reverse process starts), and draws of them.
+
+    Args:
+        t0: early-stopping time, > 0.
+        T: horizon, > t0.
+
+    Raises:
+        InputError: not 0 < t0 < T < infinity.
+    """
+
+    t0: float
+    T: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t0 < self.T < math.inf:
+            raise InputError(f"path measures need 0 < t0 < T, got t0 = {self.t0}, T = {self.T}")
+
+    def time(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Times t(u) and the weights dt/du that turn a mean over u in [0, 1] into an integral over time."""
+        b = math.sqrt(self.t0 * self.T)
+        c = math.log1p((self.T - self.t0) / b)
+        return self.t0 + b * torch.expm1(c * u), b * c * torch.exp(c * u)
+
+
+def forward(x: Tensor, elapsed: float | Tensor, g: torch.Generator) -> Tensor:
+    """One exact draw of the forward process after `elapsed` OU time (scalar or ``[n]``) from ``x [n, ...]``."""
+    z = normal(tuple(x.shape), g, x.dtype, x.device)
+    a, s = (torch.as_tensor(c(elapsed)).to(x) for c in (alpha, sigma))
+    return expand(a, x.ndim) * x + expand(s, x.ndim) * z
+
+
+def own_error(score_hat: Score | Field, score: Score | Field) -> Score | None:
+    """The error field of a :class:`Perturbed` around `score` itself, else None."""
+    if isinstance(score_hat, Perturbed) and (
+        score_hat.base is score or getattr(score_hat.base, "field", None) is score
+    ):
+        return checked(score_hat.error)
+    return None
+
+
+def score_error(score_hat: Score | Field, score: Score | Field) -> Score:
+    """The field ``e = score_hat - score``, without cancellation where :func:`own_error` knows it."""
+    known = own_error(score_hat, score)
+    if known is not None:
+        return known
+    learned, true = checked(score_hat), checked(score)
+    return as_score(lambda x, t: learned.score(x, t) - true.score(x, t))
+
+
+@torch.no_grad()
+def path_energy(
+    score_hat: Score | Field,
+    score: Score | Field,
+    law: Law,
+    t0: float = 0.02,
+    T: float = 4.0,
+    n: int = 4096,
+    seed: int = 0,
+    target_se: float | None = None,
+) -> Estimate:
+    r"""Path score-error energy :math:`\int_{t_0}^T E_{law_t} |\hat s_t - s_t|^2 dt`, unbiased.
+
+    With the law that `score` belongs to this is :math:`\varepsilon_*^2`; with the law that `score_hat` belongs to (a
+    KDE or mixture) it is :math:`\hat\varepsilon^2`.
+
+    Args:
+        score_hat: learned score.
+        score: score of the training law q.
+        law: law at time 0 whose diffusion gives the marginals; anything with ``sample``.
+        t0: early-stopping time, > 0.
+        T: horizon.
+        n: number of (time, point) draws; rounded up to an even number.
+        seed: seed of the named streams.
+        target_se: relative standard error to reach, for example 0.02. If the n draws miss it, a fresh and larger set
+            (at most 64 n) of the size that they suggest replaces them.
+
+    Returns:
+        The energy (no unit) with Student's interval, n/2 degrees of freedom.
+
+    Raises:
+        InputError: not 0 < t0 < T, n < 4, a target that is not positive, or a score that is NaN or infinite.
+    """
+    horizon, error = Horizon(t0, T), score_error(score_hat, score)
+    if n < 4:
+        raise InputError(f"a path energy with an interval needs n >= 4 draws, got {n}")
+    if target_se is not None and not target_se > 0:
+        raise InputError(f"target_se must be positive, got {target_se}")
+    first = _energy(error, law, horizon, n, generator(seed, "path", "energy"))
+    if target_se is None or first.stderr <= target_se * first.value:
+        return first
+    needed = n * 1.1 * (first.stderr / (target_se * first.value)) ** 2
+    size = math.ceil(min(needed, MAX_GROWTH * n))
+    second = _energy(error, law, horizon, max(size, n), generator(seed, "path", "energy", "refined"))
+    if second.stderr > target_se * second.value:
+        reached = second.stderr / second.value
+        return second.warn(f"relative standard error {reached:.2g}, not the target {target_se:.2g}: raise n")
+    return second
+
+
+def _energy(error: Score, law: Law, horizon: Horizon, n: int, g: torch.Generator) -> Estimate:
+    strata = (n + 1) // 2
+    parts = []
+    for start in range(0, strata, ROWS // 2):
+        rows = torch.arange(start, min(start + ROWS // 2, strata), dtype=torch.float64)[:, None]
+        u = (rows + torch.rand(len(rows), 2, generator=g, dtype=torch.float64)) / strata
+        t, weight = horizon.time(u.flatten())
+        x = forward(law.sample(len(t), g), t, g)
+        parts.append((weight * square(error.score(x, t))).reshape(-1, 2))
+    pairs = torch.cat(parts)
+    stderr = math.sqrt(float((pairs[:, 0] - pairs[:, 1]).square().sum()) / 4) / strata
+    method = "exact marginals, stratified times"
+    estimate = Estimate.normal(float(pairs.mean()), stderr, 2 * strata, method, dof=strata)
+    return replace(estimate, low=max(estimate.low, 0.0))
+
+
+def square(e: Tensor) -> Tensor:
+    """Squared norm of each row, ``[n]`` float64."""
+    return e.detach().cpu().double().flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """N(0, I) on rows of the given shape: the usual start of the reverse process.
+
+    Args:
+        shape: shape of one row.
+    """
+
+    shape: tuple[int, ...]
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws, ``[n, *shape]`` float32."""
+        return normal((n, *self.shape), own_generator(generator), torch.float32)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density in nats, ``[n]``."""
+        return -0.5 * (x.flatten(1).square().sum(1) + math.prod(self.shape) * math.log(2 * math.pi))
+
+
+@torch.no_grad()
+def initial_kl(law: ExactLaw, T: float = 4.0, n: int = 10_000, seed: int = 0, reverse: bool = False) -> Estimate:
+    r"""Cost of starting the reverse process at N(0, I): KL(N(0, I) || q_T) in nats, or KL(q_T || N(0, I)).
+
+    The first enters the bound on KL(p_hat || q), the second (`reverse`) that on KL(q || p_hat); [KTV] Prop 3.1 drops
+    both.
+
+    Args:
+        law: q at time 0, with an exact diffused density.
+        T: horizon.
+        n: draws of each law.
+        seed: seed of the named streams.
+        reverse: give KL(q_T || N(0, I)).
+
+    Raises:
+        InputError: a law without a density, or n < 2.
+    """
+    shape = tuple(law.sample(1, generator(seed, "path", "shape")).shape[1:])
+    start, end = StandardNormal(shape), diffuse(law, T)
+    return kl(log_densities(end, start, n=n, seed=seed) if reverse else log_densities(start, end, n=n, seed=seed))
+
+
+@torch.no_grad()
+def learned_path_energy(
+    score_hat: Score | Field,
+    score: Score | Field,
+    start: Law,
+    t0: float = 0.02,
+    T: float = 4.0,
+    n: int = 4096,
+    seed: int = 0,
+    steps: int = 500,
+    grid: Tensor | None = None,
+) -> Estimate:
+    r"""The energy :math:`\hat\varepsilon^2` along simulated paths of the learned reverse process.
+
+    Euler-Maruyama with `score_hat`: :math:`\sum_k h_k E|e_{t_k}(Y_k)|^2`. It is exact for that chain: its path KL from
+    the chain with the true score is :math:`KL_{init}` plus half of it. As an estimate of the continuous energy it has a
+    bias of first order in the steps; a second chain with half of the steps runs along the same noise, and the
+    difference, which estimates that bias, is stated in the method.
+
+    Args:
+        score_hat: learned score that drives the path.
+        score: score of the training law.
+        start: law of the path at time T (not diffused), for example :class:`StandardNormal`.
+        t0: last time.
+        T: first time.
+        n: number of paths.
+        seed: seed of the named stream.
+        steps: number of steps, even; equal in log t.
+        grid: descending times ``[steps + 1]`` instead of `steps`.
+
+    Raises:
+        InputError: an odd number of steps, not 0 < t0 < T, n < 2, or a score that is NaN or infinite.
+    """
+    Horizon(t0, T)
+    times = log_grid(T, t0, steps) if grid is None else grid.double()
+    if len(times) % 2 == 0 or len(times) < 3:
+        raise InputError(f"the check with half of the steps needs an even number of them, got {len(times) - 1}")
+    g, learned, error = generator(seed, "path", "learned"), checked(score_hat), score_error(score_hat, score)
+    fine = start.sample(n, g)
+    coarse, energy = fine, torch.zeros(2, n, dtype=torch.float64)
+
+    def advance(y: Tensor, t: float, s: float, kick: Tensor) -> tuple[Tensor, Tensor]:
+        h = t - s
+        return y + h * (y / 2 + learned.score(y, t)) + kick, h * square(error.score(y, t))
+
+    for (t, middle), (_, s) in zip(*(list(pairwise(times.tolist()))[i::2] for i in (0, 1)), strict=True):
+        kicks = [normal(tuple(fine.shape), g, fine.dtype, fine.device) * math.sqrt(h) for h in (t - middle, middle - s)]
+        coarse, gain = advance(coarse, t, s, kicks[0] + kicks[1])
+        energy[1] += gain
+        for a, b, kick in ((t, middle, kicks[0]), (middle, s, kicks[1])):
+            fine, gain = advance(fine, a, b, kick)
+            energy[0] += gain
+    bias = float((energy[1] - energy[0]).mean())  # first order: half of the steps double it
+    method = f"Euler-Maruyama, {len(times) - 1} steps; half of the steps change it by {bias:.3g}"
+    estimate = Estimate.mean(energy[0], method)
+    if abs(bias) > estimate.stderr:
+        return estimate.warn(f"the time step matters: its bias is about {bias:.3g} and not in the interval")
+    return estimate

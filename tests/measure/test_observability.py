@@ -1,0 +1,206 @@
+"""Observability on the closed forms of the stationary case: values, coverage, agreement of the three estimators."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from driftlaw.errors import InputError
+from driftlaw.estimate import Estimate
+from driftlaw.measure.observability import (
+    first_order,
+    observability,
+    observability_of_laws,
+    observability_regression,
+)
+from driftlaw.measure.path import path_energy
+from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.score import Perturbed
+from oracles import gaussian as oracle
+from oracles.gaussian import Gaussian
+
+T0, T = 0.02, 4.0
+L = T - T0
+
+
+def normal(d, mean=0.0, variance=1.0):
+    return GaussianMixture([1.0], torch.full((1, d), mean), variance)
+
+
+def wave(x, t):
+    return torch.cos(3 * t)[:, None] * torch.tensor([0.2, 0.1]) + 0 * x
+
+
+def wave_eta():
+    s = np.linspace(T0, T, 200_001)
+    e = np.cos(3 * s)
+    return np.trapezoid(e * np.exp(-(s - T0) / 2), s) ** 2 / np.trapezoid(e**2, s)
+
+
+#: Error field and eta under q = N(0, I) (theory section 7).
+FIELDS = {
+    "constant": (lambda x, t: 0.3 + 0 * x, 4 * (1 - math.exp(-L / 2)) ** 2 / L),
+    "linear": (lambda x, t: 0.2 * x, 2 * (1 - math.exp(-L)) ** 2 / L),
+    "rotation": (lambda x, t: 0.3 * torch.stack([x[:, 1], -x[:, 0]], 1), 0.0),
+    "time only": (wave, wave_eta()),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_closed_forms(name):
+    field, eta = FIELDS[name]
+    q = normal(2)
+    got = observability(Perturbed(q, field), q, q, T0, T, n=30_000, seed=0)
+    assert abs(got.value - eta) < 4.5 * got.stderr + 1e-6
+    assert got.stderr < 0.03
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "time only"])
+def test_intervals_cover(name):
+    """400 repetitions of 500 starting points: 95 +- 4 %."""
+    field, eta = FIELDS[name]
+    q = normal(2)
+    learned = Perturbed(q, field)
+    got = [observability(learned, q, q, T0, T, n=500, seed=s, points=1) for s in range(400)]
+    assert 0.91 <= np.mean([e.low <= eta <= e.high for e in got]) <= 0.99
+
+
+def test_rotation_has_no_noise_at_all_under_the_stationary_law():
+    """div e = 0 and e.s = 0 pointwise: L vanishes for every draw, eta = 0 though the error is not."""
+    q = normal(2)
+    got = observability(Perturbed(q, FIELDS["rotation"][0]), q, q, T0, T, n=500, seed=0)
+    assert got.value == pytest.approx(0.0, abs=1e-6)
+    mixed = Perturbed(q, lambda x, t: FIELDS["rotation"][0](x, t) + FIELDS["constant"][0](x, t))
+    half = observability(mixed, q, q, T0, T, n=20_000, seed=0)  # equal energies: half of the constant field's eta
+    assert abs(half.value - FIELDS["constant"][1] / 2) < 4.5 * half.stderr
+
+
+@pytest.mark.parametrize("probes", [0, 2])
+def test_divergence_by_difference_and_by_probes(probes):
+    """The same field given as a plain learned score, with exact or Hutchinson divergence."""
+    q = normal(2)
+    matrix = torch.tensor([[0.2, 0.15], [0.05, 0.2]])
+    symmetric = (matrix + matrix.mT) / 2  # L = (1 - e^-L) (tr S - x'Sx), of variance 2 tr S^2; |e|^2 = tr E'E
+    eta = 2 * float((symmetric**2).sum()) * (1 - math.exp(-L)) ** 2 / (float((matrix**2).sum()) * L)
+    got = observability(lambda x, t: -x + x @ matrix.mT, q, q, T0, T, n=20_000, seed=1, probes=probes)
+    assert abs(got.value - eta) < 4.5 * got.stderr
+    assert got.stderr < 0.05
+
+
+def test_not_stationary_and_images():
+    """Error m a_t of p = N(m, I) against q = N(0, I): eta = 1 - e^-L by the time-only formula, on [n, 1, 2, 2] rows."""
+
+    class Images:
+        def sample(self, n, generator=None):
+            return torch.randn(n, 1, 2, 2, generator=generator)
+
+    def error(x, t):
+        return 0.5 * torch.exp(-t / 2)[:, None, None, None] + 0 * x
+
+    base = lambda x, t: -x  # noqa: E731
+    got = observability(Perturbed(base, error), base, Images(), T0, T, n=20_000, seed=0)
+    assert abs(got.value - (1 - math.exp(-L))) < 4.5 * got.stderr
+
+
+@pytest.mark.parametrize("mean", [0.1, 2.0])
+def test_of_laws_closed_form(mean):
+    """Shifted Gaussians: eta = 1 - e^-L exactly, at any size of the error."""
+    got = observability_of_laws(normal(2, mean), normal(2), T0, T, n=4096, seed=0)
+    assert abs(got.value - (1 - math.exp(-L))) < 4.5 * got.stderr
+    assert got.stderr < 0.003
+
+
+def test_of_laws_covers():
+    """400 repetitions of 500 starting points: 95 +- 4 %."""
+    p, q = normal(1, 1.0), normal(1)
+    got = [observability_of_laws(p, q, T0, T, n=500, seed=s, points=1) for s in range(400)]
+    assert 0.91 <= np.mean([e.low <= 1 - math.exp(-L) <= e.high for e in got]) <= 0.99
+
+
+def test_the_two_estimators_agree_on_mixtures():
+    p = GaussianMixture.paper()
+    learned = GaussianMixture(p.weights, p.means, 0.72)
+    stein = observability(learned, p, p, T0, T, n=20_000, seed=0)
+    laws = observability_of_laws(learned, p, T0, T, n=2048, seed=0)
+    assert abs(stein.value - laws.value) < 4.5 * math.hypot(stein.stderr, laws.stderr)
+    assert laws.stderr < stein.stderr / 5
+    assert laws.value < 1
+
+
+def test_regression_is_a_lower_bound_that_is_sharp_for_simple_fields():
+    q = normal(2)
+    for name, slack in (("constant", 0.03), ("linear", 0.05)):
+        field, eta = FIELDS[name]
+        got = observability_regression(Perturbed(q, field), q, q, T0, T, n=8000, seed=0, steps=100)
+        assert got.low <= eta + 0.01
+        assert got.value > eta - slack - 3 * got.stderr
+        assert "lower bound" in got.method
+    nothing = observability_regression(Perturbed(q, FIELDS["rotation"][0]), q, q, T0, T, n=4000, seed=0, steps=50)
+    assert nothing.value < 0.01
+
+
+def test_regression_is_held_out():
+    """More features than rows in reach would fit noise: the rotation's bound stays near 0 also then."""
+    q = normal(2)
+    got = observability_regression(
+        Perturbed(q, FIELDS["rotation"][0]), q, q, T0, T, n=400, seed=0, steps=20, frequencies=300
+    )
+    assert got.low <= 0.01
+    assert got.value < 0.05
+
+
+def test_first_order():
+    """Small constant error: chi2 = e^{m2} - 1 and m2 = eta eps*^2, so chi2/eps*^2 -> eta."""
+    q = normal(2)
+    learned = Perturbed(q, lambda x, t: 0.03 + 0 * x)
+    energy = path_energy(learned, q, q, T0, T, n=1000, seed=0)
+    shift = 2 * 0.03 * (1 - math.exp(-L / 2))  # mean of the learned law at t0
+    p_hat = Gaussian.isotropic(shift, 1.0, 2)
+    chi2 = Estimate.exact(oracle.chi2(p_hat, Gaussian.isotropic(0.0, 1.0, 2)), "closed form")
+    got = first_order(chi2, energy)
+    assert got.value == pytest.approx(FIELDS["constant"][1], rel=0.02)
+    assert not got.warnings
+    assert first_order(Estimate.infinite("exact", "tails"), energy).is_refused
+    assert first_order(chi2, Estimate.exact(0.0, "zero")).is_refused
+    assert "not small" in first_order(chi2, Estimate.exact(2.0, "x")).warnings[-1]
+
+
+def test_zero_error_is_zero_by_convention():
+    q = GaussianMixture.paper()
+    for got in (
+        observability(q, q, q, n=100),
+        observability_of_laws(q, q, n=100),
+        observability_regression(q, q, q, n=100, steps=4),
+    ):
+        assert got.value == got.low == got.high == 0.0
+        assert "by convention" in got.warnings[0]
+
+
+def test_a_wrong_score_is_noticed():
+    """E L = 0 only if the score belongs to the law."""
+    q, other = normal(2), normal(2, 1.0)
+    learned = Perturbed(q, FIELDS["constant"][0])
+    assert any("mean of L" in w for w in observability(learned, q, other, T0, T, n=5000, seed=0).warnings)
+    assert not observability(learned, q, q, T0, T, n=5000, seed=0).warnings
+
+
+def test_values_outside_the_range_are_kept_and_said():
+    q = normal(2)
+    got = observability(Perturbed(q, FIELDS["linear"][0]), q, q, T0, T, n=50, seed=0)
+    assert got.low < 0
+    assert "leaves [0, 1]" in got.warnings[0]
+
+
+def test_bad_input():
+    q = normal(1)
+    with pytest.raises(InputError, match="n >= 2"):
+        observability(q, q, q, n=1)
+    with pytest.raises(InputError, match="points"):
+        observability_of_laws(q, q, n=10, points=0)
+    with pytest.raises(InputError, match="0 < t0 < T"):
+        observability(q, q, q, t0=0.0)
+    with pytest.raises(InputError, match="NaN"):
+        observability(lambda x, t: x * math.nan, q, q, n=10)
+    with pytest.raises(InputError, match="folds"):
+        observability_regression(q, q, q, n=30)
