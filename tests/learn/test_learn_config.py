@@ -35,7 +35,7 @@ def test_defaults_fill_what_is_missing():
     [
         ({"kind": "kdee"}, "'kde'"),
         ({}, "unknown estimator kind None"),
-        ({"kind": "kde", "bandwith": 1.0}, "did you mean 'bandwidth'"),
+        ({"kind": "kde", "bandwith": 1.0}, "Did you mean 'bandwidth'"),
         ({"kind": "kde", "bandwidth": -0.1}, "bandwidth = -0.1"),
         ({"kind": "kde", "bandwidth": "scot"}, "bandwidth = 'scot'"),
         ({"kind": "kde", "t0": float("nan")}, "t0 = nan"),
@@ -58,8 +58,8 @@ def test_bad_configurations_name_the_key(config, words):
 @pytest.mark.parametrize("estimator", [KDE(), GaussianMLE(), MixtureEM(1), Denoiser(steps=1)])
 def test_bad_rows_are_refused_by_every_learner(estimator):
     rows = torch.zeros(6, 3)
-    rows[2, 1], rows[4, 0] = float("nan"), float("inf")
-    with pytest.raises(InputError, match=r"2 of 6 rows .* the first is row 2"):
+    rows[3, 1], rows[4, 0] = float("nan"), float("inf")
+    with pytest.raises(InputError, match=r"2 of 6 rows .* the first is row 3"):
         estimator.fit(rows, FitContext())
     for wrong in (torch.zeros(1, 3), torch.zeros(0, 3), torch.zeros(5), torch.zeros(5, 3, 3), torch.zeros(5, 3).long()):
         with pytest.raises(InputError, match="training set"):
