@@ -48,6 +48,20 @@ def test_strong_order_one_along_one_brownian_path(method):
     assert -1.2 < slope(steps, errors) < -0.85
 
 
+def test_the_exponential_integrator_is_exact_for_a_constant_score():
+    """dY = (Y/2 + c) du + dB has mean e^{h/2} y + 2 (e^{h/2} - 1) c and variance e^h - 1, in one step or in many."""
+    x, c, h = torch.tensor([[0.7, -1.0]], dtype=torch.float64), torch.tensor([2.0, 0.3], dtype=torch.float64), T - T0
+    mean = math.exp(h / 2) * x + 2 * (math.exp(h / 2) - 1) * c
+    for steps in (1, 7):
+        grid = uniform_grid(T, T0, steps)
+        still = sampler.exponential_integrator(
+            lambda x, t: c.expand_as(x), x, grid, noise=lambda i: torch.zeros_like(x)
+        )
+        torch.testing.assert_close(still, mean)
+    one = sampler.exponential_integrator(lambda x, t: 0 * x, 0 * x, uniform_grid(T, T0, 1), noise=lambda i: x)
+    torch.testing.assert_close(one, math.sqrt(math.exp(h) - 1) * x)
+
+
 @pytest.mark.parametrize("method", ["heun", "multistep"])
 @pytest.mark.parametrize("grid", [uniform_grid, log_grid])
 def test_flows_are_of_order_two(method, grid):
