@@ -1,5 +1,6 @@
 """What must happen: refresh policies, their memory, drift as a quadratic form, and every bound."""
 
+from driftlaw.theory import bounds
 from driftlaw.theory.accumulation import (
     Contributions,
     accumulated_drift,
@@ -7,6 +8,7 @@ from driftlaw.theory.accumulation import (
     certified_drift,
     contributions,
 )
+from driftlaw.theory.bounds import Assumption, Bound, Evidence
 from driftlaw.theory.propagator import effective_memory, propagator, propagator_initial
 from driftlaw.theory.refresh import (
     Accumulate,
@@ -20,23 +22,31 @@ from driftlaw.theory.refresh import (
     check_rows,
     parse,
 )
+from driftlaw.theory.regimes import Regime, classify, growth_exponent
 
 __all__ = [
     "Accumulate",
     "AccumulateSubsample",
+    "Assumption",
+    "Bound",
     "Contributions",
+    "Evidence",
     "FixedFraction",
     "Policy",
+    "Regime",
     "Replace",
     "Schedule",
     "Window",
     "accumulated_drift",
     "alignment",
+    "bounds",
     "build",
     "certified_drift",
     "check_rows",
+    "classify",
     "contributions",
     "effective_memory",
+    "growth_exponent",
     "parse",
     "propagator",
     "propagator_initial",
