@@ -67,10 +67,10 @@ struct Leaf {
 };
 
 // Cuts rows order[first .. last) at medians of their widest axes into leaves of at most `size` rows, and leaves again
-// where a gap separates clusters of at least kPad rows: small leaves lose less precision.
+// at gaps between clusters (wide ones if a cluster has less than kPad rows): narrow leaves lose less precision.
 void divide(const double* rows, int d, Index* order, Index first, Index last, Index size, std::vector<Index>& ends) {
   const Index n = last - first;
-  if (n > size || n >= 2 * kPad) {
+  if (n > size || n >= kPad) {
     std::vector<double> sum(d), square(d);
     const double* origin = rows + order[first] * d;
     for (Index i = first; i < last; ++i)
@@ -90,10 +90,12 @@ void divide(const double* rows, int d, Index* order, Index first, Index last, In
       std::nth_element(order + first, order + cut, order + last, before);
     } else {
       std::sort(order + first, order + last, before);
-      double widest = 2 * std::log(static_cast<double>(n)) / n * (at(order[last - 1]) - at(order[first]));
-      for (Index i = first + kPad; i <= last - kPad; ++i) {
+      const double range = at(order[last - 1]) - at(order[first]), usual = 2 * std::log(static_cast<double>(n)) / n;
+      double widest = 0;
+      for (Index i = first + 1; i < last; ++i) {
         const double gap = at(order[i]) - at(order[i - 1]);
-        if (gap > widest) widest = gap, cut = i;
+        const bool few = std::min(i - first, last - i) < kPad;
+        if (gap > widest && gap > (few ? 0.25 : usual) * range) widest = gap, cut = i;
       }
     }
     if (cut > first) {
@@ -118,7 +120,8 @@ struct Pack {
     for (Index i = 0; i < rows; ++i)
       if (!weights || weights[i] > 0) order.push_back(i);
     n = static_cast<Index>(order.size());
-    const Index size = std::clamp<Index>(32768 / (d + 2) / kPad * kPad, 64, kLeaf);  // 128 KiB stay in the cache
+    // a leaf is at most 128 KiB, to stay in the cache, and small where few axes make small leaves narrow
+    const Index size = std::clamp<Index>(32768 / (d + 2) / kPad * kPad, 64, std::min(kLeaf, Index{64} << std::min(d, 4)));
     std::vector<Index> ends;
     divide(centres, d, order.data(), 0, n, size, ends);
     const Index count = static_cast<Index>(ends.size()), width = d + 1 + weighted;

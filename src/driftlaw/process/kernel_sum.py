@@ -12,16 +12,19 @@ responsibilities :math:`r_k(x) \propto w_k e^{-|x - a c_k|^2/2v}`, :math:`\bar c
 
 **The score of a KDE is softmax attention**: query :math:`(a x/v, -a^2/2v, 1)`, key :math:`(c, |c|^2, \log w)`, value
 :math:`(c, |c|^2)`; the log-sum-exp that attention kernels keep gives :math:`\log q_t`. The time lives in the query, so
-times may differ per sample. Two paths compute it:
+times may differ per sample. Three paths compute it:
 
+- *compiled*: :mod:`driftlaw.process.native`, if this machine has a C++ compiler and there are at least
+  :data:`COMPILED_CENTRES` centres; float32 arithmetic relative to local means of the centres;
 - *fast*: PyTorch's fused CPU attention in float32 (no N x M matrix in memory);
 - *plain*: blocked GEMM and log-sum-exp in float64, public API only. It serves float64 points, automatic
   differentiation, devices without the fast path, and float32 points that are too ill-conditioned for it.
 
 Centres are shifted to mean zero first. What float32 loses then grows with the size of the exponents that cancel,
 :math:`\kappa(x, t) = a R \max(a R, |x|)/v`, R the largest distance of a centre from their mean. A float32 point takes
-the fast path only if :math:`\kappa \le` :data:`CONDITION_LIMIT`. The choice is made point by point, so a result never
-depends on the other points.
+the fast path only if :math:`\kappa \le` :data:`CONDITION_LIMIT`. The compiled path loses less and knows how much: it
+reports the largest exponent whose rounding matters, at most :data:`COMPILED_LIMIT` :math:`\sqrt d`. The choice is made
+point by point, so a result never depends on the other points.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
+from driftlaw.process import native
 from driftlaw.process.draws import (
     BLOCK_BYTES,
     LawValues,
@@ -50,6 +54,10 @@ from driftlaw.process.score import Time
 
 #: Largest kappa (module docstring) at which float32 points take the fast path.
 CONDITION_LIMIT = 400.0
+#: Fewest centres for the compiled path: below, compiling and packing cost more than they save.
+COMPILED_CENTRES = 2048
+#: Largest lost exponent per sqrt(d), nats, of the compiled path (module docstring).
+COMPILED_LIMIT = 60.0
 #: Points and centres in one block of the plain path.
 POINTS, CENTRES = 256, 2048
 #: Exponents below this are raised to it: weights of 1e-35 change nothing, denormal numbers slow matrix products down.
@@ -163,7 +171,10 @@ class KernelMixture:
             InputError: wrong dtype, shape or time, or a zero variance (h = 0 at t = 0).
         """
         x64, a, v = self._prepare(x, t)
-        sums = self._sums(x64, a, v, self._fast_rows(x, x64, a, v))
+        if self._compiled_serves(x, x64, a):
+            sums = self._compiled_sums(x64, a, v)
+        else:
+            sums = self._sums(x64, a, v, self._fast_rows(x, x64, a, v))
         v1 = expand(v, 2)
         log_density = sums.log_sum - x64.square().sum(1) / (2 * v) - self.dim / 2 * torch.log(2 * math.pi * v)
         score = (expand(a, 2) * sums.mean - x64) / v1
@@ -238,10 +249,31 @@ class KernelMixture:
             )
         return x.double() - expand(a, 2) * self._shift, a, v
 
+    def _float32_serves(self, x: Tensor, x64: Tensor, a: Tensor) -> bool:
+        recording = torch.is_grad_enabled() and x64.requires_grad | a.requires_grad
+        return x.dtype == torch.float32 and x.device.type == "cpu" and not recording
+
+    def _compiled_serves(self, x: Tensor, x64: Tensor, a: Tensor) -> bool:
+        return len(self) >= COMPILED_CENTRES and self._float32_serves(x, x64, a) and native.available()
+
+    @functools.cached_property
+    def _packed(self) -> native.Packed:
+        return native.Packed(self.centres - self._shift, self.weights)
+
+    def _compiled_sums(self, x: Tensor, a: Tensor, v: Tensor) -> _Sums:
+        """Sums over all centres by the compiled path; the points that lose too much there take the plain one."""
+        sums = self._packed.sums(x, a, v)
+        out = _Sums(sums.log_sum + x.square().sum(1) / (2 * v), sums.mean, sums.square)
+        bad = ~(sums.lost <= COMPILED_LIMIT * math.sqrt(self.dim))
+        if bool(bad.any()):
+            plain = self._plain_sums(x[bad], a.expand(len(x))[bad], v.expand(len(x))[bad], 0, len(self))
+            for whole, part in zip(out, plain, strict=True):
+                whole[bad] = part
+        return out
+
     def _fast_rows(self, x: Tensor, x64: Tensor, a: Tensor, v: Tensor) -> Tensor:
         """Which points take the fast path, bool ``[n]``."""
-        recording = torch.is_grad_enabled() and x64.requires_grad | a.requires_grad
-        if x.dtype != torch.float32 or x.device.type != "cpu" or recording or fast_attention() is None:
+        if not self._float32_serves(x, x64, a) or fast_attention() is None:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         reach = a * self._radius
         return reach * torch.maximum(reach, x64.norm(dim=1)) / v <= CONDITION_LIMIT

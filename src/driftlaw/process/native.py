@@ -76,9 +76,9 @@ class Packed:
     """
 
     def __init__(self, centres: Tensor, weights: Tensor | None = None) -> None:
-        handle = _library().handle
+        handle, story = _library()
         if handle is None:
-            raise RuntimeError(f"the compiled kernel sum is {describe()}")
+            raise RuntimeError(f"the compiled kernel sum is {story}")
         centres = centres.double().contiguous()
         weights = None if weights is None else weights.double().contiguous()
         self._handle, (self.n, self.d) = handle, centres.shape
@@ -125,7 +125,7 @@ def describe(build: bool = False) -> str:
     try:
         _check_switch()
         compiler = _compiler()
-        if not build and not _path(compiler).exists():
+        if not build and not _load.cache_info().currsize and not _path(compiler).exists():
             return f"not compiled yet: {_name(compiler)} will do it at the first large sum"
     except (_UnusableError, OSError) as reason:
         return f"absent: {reason}"
