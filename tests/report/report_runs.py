@@ -89,6 +89,14 @@ def digits(path, generations=5, alpha=0.1, seed=0, drift=1.0, name="digits", rea
     return directory(path, config, kept, records, data.target[order] if real_rows else None, timing)
 
 
+def path_measures(n, refused):
+    """Whatever container the record has for them, all of them filled."""
+    names = "energy_learned kl kl_reverse tv chi2 kl_initial kl_initial_reverse kl_standard"
+    values = {name: normal(0.4 / n, 0.01) for name in names.split()}
+    values |= {"energy_ideal": normal(1.81 / n, 0.02), "observability": normal(1.0, 0.01) if n > 1 else refused}
+    return Generation.__dataclass_fields__["path"].default_factory(**values)
+
+
 def gmm(path, generations=20, seed=0) -> History:
     """A vector study with densities: infinite chi2, a refused estimate, one-step measures and path measures."""
     rng = np.random.default_rng(seed)
@@ -118,7 +126,7 @@ def gmm(path, generations=20, seed=0) -> History:
                 moments={"second_moment": normal(29.2 * (1 + 0.012 * n), 0.2),
                          "second_moment_drift": normal(0.012 * n, 0.004)},
                 modes=modes,
-                path={"energy_ideal": normal(1.81 / n, 0.02), "observability": normal(1.0, 0.01) if n > 1 else refused},
+                path=path_measures(n, refused),
                 warnings=("chi2: the tails of p_hat are too heavy for p",),
             )
         )  # fmt: skip

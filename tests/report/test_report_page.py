@@ -13,6 +13,7 @@ from driftlaw.errors import CorruptFileError, InputError, StorageError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import load
 from driftlaw.report import figures, page, samples, svg
+from driftlaw.report.vocabulary import measure
 
 LIMIT = 5 * 2**20
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -69,8 +70,10 @@ def vector_html(tmp_path_factory):
 def test_image_study(image_html):
     found = Page(image_html)
     for text in ("How far from the real data", "Generation 5", "Real data", "Fréchet distance", "outside the floor",
-                 "Origin of each training set", "Memory of the refresh policy", "held-out rows are few", "driftlaw run digits",
-                 "13.5 [13.3, 13.7]", "Mahalanobis U-statistic", "held out loss", "816 MiB", "all 10 classes equally often"):  # fmt: skip
+                 "Origin of each training set", "Memory of the refresh policy", "held-out rows are few",
+                 "driftlaw run digits",
+                 "13.5 [13.3, 13.7]", "Mahalanobis U-statistic", "held out loss", "816 MiB",
+                 "all 10 classes equally often"):  # fmt: skip
         assert text in found, text
     assert "What one step costs" not in found
     assert "Path measures" not in found
@@ -83,8 +86,10 @@ def test_image_study(image_html):
 
 def test_vector_study(vector_html):
     found = Page(vector_html)
-    for text in ("What one step costs", "Path measures", "KL(p̂ⁿ ‖ qₙ₋₁)", "principal components", "Infinite at every generation:",
-                 "Infinite at generation 1:", "Not given at generation 1: the error energy is zero.", "Generation 20"):  # fmt: skip
+    for text in ("What one step costs", "Path measures", "KL(p̂ⁿ ‖ qₙ₋₁)", "principal components",
+                 "Infinite at every generation:",
+                 "Infinite at generation 1:", "Not given at generation 1: the error energy is zero.",
+                 "Generation 20"):  # fmt: skip
         assert text in found, text
     assert sum(tag == "img" for tag, _ in found.tags) == 0
     assert "the floor" not in found
@@ -100,7 +105,7 @@ def test_complete_in_itself(which, request):
         assert link.startswith(("data:", "#")), link
         assert not link.startswith("#") or link[1:] in found.ids
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
-    assert {reference for reference in re.findall(r"url\(#([^)]+)\)", html)} <= set(found.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(found.ids)
     assert "@import" not in html
     assert not re.search(r"#0102[0-9a-f]{2}\b", html), "a sentinel colour was left"
     assert "default-src 'none'" in html
@@ -114,18 +119,12 @@ def test_same_records_same_page(image_run, image_html):
 def test_axis_numbers_are_not_cut():
     """Coordinates are shortened to two decimals; tick labels are text and must keep theirs."""
     values = {n: report_runs.normal(0.015 * n, 0.001) for n in range(1, 4)}
-    figure = figures.curve("x", report_runs_measure("mmd2"), values, {}, 3)
+    figure = figures.curve("x", measure("mmd2"), values, {}, 3)
     ticks = [float(t.replace("−", "-")) for t in re.findall(r">([−\d.]+)</text>", figure)]
     steps = np.diff(ticks[3:])
     assert len(steps) > 1
     np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
     assert not re.search(r' d="[^"]*\d\.\d{3}', figure)
-
-
-def report_runs_measure(key):
-    from driftlaw.report.vocabulary import measure
-
-    return measure(key)
 
 
 def test_user_text_is_escaped(tmp_path):

@@ -96,7 +96,7 @@ def build(history: History) -> str:
         has_floor=any(g.floor for g in history),
         gallery=samples.gallery(history),
         one_step=charts(history, "one_step", "step", TRAINING_LAW),
-        path=charts(history, "path", "path"),
+        path=charts(history, "path", "path", TRAINING_LAW),
         moments=charts(history, "moments", "moment"),
         classes=class_table(history),
         entropy=[entropy_chart(history)] if any("entropy" in g.modes for g in history) else [],
@@ -118,13 +118,13 @@ def build(history: History) -> str:
 
 def keys(history: History, group: str) -> list[str]:
     """Keys of a group in the vocabulary's order, unknown ones last."""
-    found = {k: None for g in history for k in getattr(g, group)}
+    found = {k: None for g in history for k in words.estimates(g, group)}
     return [k for k in MEASURES if k in found] + [k for k in found if k not in MEASURES]
 
 
 def series(history: History, group: str, key: str) -> dict[int, Estimate]:
     """Estimates of one key by generation."""
-    return {g.index: getattr(g, group)[key] for g in history if key in getattr(g, group)}
+    return {g.index: found[key] for g in history if key in (found := words.estimates(g, group))}
 
 
 def charts(history: History, group: str, prefix: str, law: str = TARGET) -> list[Chart]:
@@ -312,9 +312,8 @@ def numbers(history: History) -> list[dict[str, Any]]:
     rows = []
     for g in history:
         for group in words.GROUPS:
-            for key in sorted(getattr(g, group), key=natural):
-                m = measure(key, TRAINING_LAW if group == "one_step" else TARGET)
-                e = getattr(g, group)[key]
+            for key, e in sorted(words.estimates(g, group).items(), key=lambda item: natural(item[0])):
+                m = measure(key, TRAINING_LAW if group in {"one_step", "path"} else TARGET)
                 rows.append({"n": g.index, "group": where.get(group, group), "name": m.symbol or m.name, "estimate": e})
     return rows
 

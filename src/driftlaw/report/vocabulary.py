@@ -54,7 +54,7 @@ class Measure:
 
     def against(self, law: str) -> Measure:
         """The same measure with the law that it compares against filled in."""
-        return replace(self, symbol=self.symbol.replace("{p}", law))
+        return replace(self, symbol=self.symbol.replace("{p}", law), meaning=self.meaning.replace("{p}", law))
 
 
 _MEASURES = [
@@ -97,11 +97,15 @@ _MEASURES = [
     Measure("energy_ideal", "Score-error energy on the ideal path", "ε*²", "nats", "lower",
             "Squared score error along the ideal reverse path."),
     Measure("energy_learned", "Score-error energy on the learned path", "ε̂²", "nats", "lower",
-            "Squared score error along the learned reverse path: KL(p̂ⁿ ‖ qₙ₋₁) ≤ initialisation + ε̂²/2."),
+            "Squared score error along the learned reverse path: bounds KL(p̂ⁿ ‖ qₙ₋₁) by ε̂²/2 plus the start."),
     Measure("observability", "Observability of the score error", "η", "", "neither",
             "Share of the score error that shows in the samples. 0: invisible, 1: all of it.", True),
-    Measure("kl_init", "Initialisation divergence", "KL(init ‖ q_T)", "nats", "lower",
-            "What starting from pure noise costs."),
+    Measure("kl_initial", "Divergence left at the horizon", "KL(p̂ⁿ ‖ {p}) at T", "nats", "lower",
+            "KL(p̂ⁿ ‖ {p}) at t₀ is this plus ε̂²/2 when the learned score is that of a law."),
+    Measure("kl_initial_reverse", "Reverse divergence left at the horizon", "KL({p} ‖ p̂ⁿ) at T", "nats", "lower",
+            "The same the other way round, for ε*²."),
+    Measure("kl_standard", "Cost of starting from pure noise", "KL(N(0, I) ‖ {p}) at T", "nats", "lower",
+            "What a reverse process pays for starting from N(0, I) at the horizon."),
     Measure("gradient_energy", "Gradient part of the error energy", "G²", "nats", "lower",
             "The only part of the score error that can change the samples' law."),
 ]  # fmt: skip

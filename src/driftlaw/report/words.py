@@ -19,6 +19,11 @@ Verdict = Literal["worse", "within", "better", "unknown"]
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def estimates(g: Generation, group: str) -> dict[str, Estimate]:
+    """The estimates of one group of a record by name."""
+    return dict(getattr(g, group).items())
+
+
 def number(x: float, digits: int = 3) -> str:
     """A number with `digits` significant digits, a real minus sign and a power of ten where it is needed.
 
@@ -230,7 +235,7 @@ def warnings(history: History) -> list[Warning]:
     for g in history:
         repeated = set()
         for group in GROUPS:
-            for key, e in getattr(g, group).items():
+            for key, e in estimates(g, group).items():
                 for text in e.warnings:
                     repeated.add(f"{key}: {text}")
                     at, about = seen.setdefault(text, (set(), {}))
