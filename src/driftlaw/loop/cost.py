@@ -128,7 +128,9 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     elif reference is not None:
         measuring += _timed(lambda: reference.floor())[1] * N
     draws = study.measures.density_samples
-    reduced = study.model_copy(update={"measures": study.measures.model_copy(update={"density_samples": 200})})
+    reduced = study.model_copy(
+        update={"measures": study.measures.model_copy(update={"density_samples": 200, "path_samples": 200})}
+    )
     small = Setting(reduced, setting.device)
     found, spent = _timed(lambda: densities(small, 1, Past(lambda j: data, lambda j: model), model, []))
     if found[0]:

@@ -11,6 +11,7 @@ generation and its purpose, so any generation replays alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ from driftlaw.learn.estimator import Checkpoint, FitContext, Generator
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import compare_laws
+from driftlaw.measure.generation import PathMeasures, path_measures
 from driftlaw.measure.moments import mode_weights, relative_drift, second_moment
 from driftlaw.measure.reference import SampleReference
-from driftlaw.process.law import MixtureLaw
+from driftlaw.process.law import ExactLaw, MixtureLaw
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Progress = Callable[[str, float, str], None]
@@ -113,9 +115,9 @@ class Setting:
         Theory section 6: a KDE study's population law has heavier tails than any finite one, and decides whether
         chi2 is finite.
         """
-        covariances = getattr(getattr(self.study.source, "law", None), "covariances", None)
+        covariances = getattr(_law(self.study.source), "covariances", None)
         isotropic = isinstance(covariances, Tensor) and covariances.ndim == 1
-        tails: list[float | None] = [float(covariances.max()) if isotropic else None]
+        tails: list[float | None] = [float(torch.as_tensor(covariances).max()) if isotropic else None]
         for index in range(1, self.study.generations + 1):
             q = self.training_tail(index, tails)
             grow = getattr(self.study.estimator, "population_tail", None)
@@ -135,7 +137,7 @@ class Setting:
         """Real rows that no model ever trains on; None when sample-based measures were switched off."""
         study, source = self.study, self.study.source
         n = min(study.measures.samples, study.samples, getattr(source, "held_out_size", study.samples))
-        return source.held_out(n, self.stream("reference", "held-out")) if n >= SMALLEST_SET else None  # type: ignore[no-any-return]
+        return source.held_out(n, self.stream("reference", "held-out")) if n >= SMALLEST_SET else None
 
     @cached_property
     def reference(self) -> SampleReference | None:
@@ -258,7 +260,7 @@ def measure(
     source = setting.study.source
     fresh, mixing = setting.rows
     warnings: list[str] = []
-    divergence, one_step = densities(setting, index, past, model, warnings)
+    divergence, one_step, path = densities(setting, index, past, model, warnings)
     floor: dict[str, Estimate] = {}
     modes: dict[str, Estimate] = {}
     if setting.reference is not None:
@@ -267,7 +269,7 @@ def measure(
         floor = dict(reference.floor())
         modes = dict(reference.classes(samples))
         warnings += reference.warnings
-    responsibilities = getattr(getattr(source, "law", None), "responsibilities", None)
+    responsibilities = getattr(_law(source), "responsibilities", None)
     if responsibilities is not None:
         r = responsibilities(samples)
         modes = dict(mode_weights(r, [f"mode {k}" for k in range(r.shape[1])]))
@@ -292,53 +294,87 @@ def measure(
         moments={"second_moment": moment, "second_moment_drift": relative_drift(moment, target)},
         modes=modes,
         training=dict(getattr(model, "training", {})),
+        path=path,
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
+def _law(thing: object) -> ExactLaw | None:
+    """The exact law of a source or a generator, where it has one."""
+    law: ExactLaw | None = getattr(thing, "law", None)
+    return law
+
+
+def training_law(setting: Setting, index: int, past: Past) -> ExactLaw | None:
+    """q_{index-1} as a law at time 0, where the target's and the used models' densities are known."""
+    target = _law(setting.study.source)
+    if target is None or index == 1:
+        return target
+    fresh, mixing = setting.rows
+    weights = [float(fresh[index - 1] + mixing[index - 1, 0]), *map(float, mixing[index - 1, 1:index])]
+    used = [(w, target if j == 0 else _law(past.model(j))) for j, w in enumerate(weights) if w > 0]
+    known = [(w, law) for w, law in used if law is not None]
+    if len(known) < len(used):
+        return None
+    return known[0][1] if len(known) == 1 else MixtureLaw([w for w, _ in known], [law for _, law in known])
+
+
 def densities(
     setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]
-) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """p_hat^n against p and against q_{n-1}, where all densities are known; empty otherwise."""
-    source, law = setting.study.source, getattr(model, "law", None)
-    target = getattr(source, "law", None)
-    if law is None or target is None:
-        return {}, {}
-    n = setting.study.measures.density_samples
-    tails = setting.population_tails
-    r = tails[index]
-
-    def pair(q: float | None) -> tuple[float, float] | None:
-        return None if r is None or q is None else (r, q)
-
+) -> tuple[dict[str, Estimate], dict[str, Estimate], PathMeasures]:
+    """p_hat^n against p, against q_{n-1} and along the paths, where the laws are known; empty otherwise."""
+    target, law, q = _law(setting.study.source), _law(model), None
+    if target is not None and law is not None:
+        q = training_law(setting, index, past)
+    if target is None or law is None or q is None:
+        return {}, {}, PathMeasures()
+    measures, tails = setting.study.measures, setting.population_tails
     seed = seeding.stream_seed(setting.study.seed, "generation", index, "measure")
+    v_hat, v_p, v_q = tails[index], tails[0], setting.training_tail(index, tails)
     try:
-        against_p = compare_laws(law, target, n=n, seed=seed, tail=pair(tails[0]))
-        if index == 1:
-            return dict(against_p), dict(against_p)
-        fresh, mixing = setting.rows
-        weights = [float(fresh[index - 1] + mixing[index - 1, 0]), *map(float, mixing[index - 1, 1:index])]
-        laws = [target, *(past.model(j).law if w else target for j, w in enumerate(weights[1:], start=1))]  # type: ignore[attr-defined]
-        kept = [(w, q) for w, q in zip(weights, laws, strict=True) if w > 0]
-        q = MixtureLaw([w for w, _ in kept], [law for _, law in kept])
-        against_q = compare_laws(law, q, n=n, seed=seed, tail=pair(setting.training_tail(index, tails)))
+        against_p = compare_laws(law, target, n=measures.density_samples, seed=seed, tail=_pair(v_hat, v_p))
+        against_q = against_p
+        if index > 1:
+            against_q = compare_laws(law, q, n=measures.density_samples, seed=seed, tail=_pair(v_hat, v_q))
+        path = PathMeasures()
+        if measures.path_samples:
+            own = getattr(model, "t0", 0.0)
+            t0 = own if own > 0 else measures.t0
+            late = math.exp(-t0)  # q at t0; a model with its own t0 is already there
+            tail = _pair(v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
+                         None if v_q is None else late * v_q + 1 - late)  # fmt: skip
+            path = path_measures(
+                model.fitted,  # type: ignore[attr-defined]
+                q,
+                t0=t0,
+                T=measures.T,
+                n=measures.path_samples,
+                density_samples=measures.density_samples,
+                seed=seed,
+                target_se=measures.target_se,
+                tail=tail,
+            )
     except InputError as error:
         warnings.append(f"no density-based measures: {error}")
-        return {}, {}
-    return dict(against_p), dict(against_q)
+        return {}, {}, PathMeasures()
+    return dict(against_p), dict(against_q), path
+
+
+def _pair(r: float | None, q: float | None) -> tuple[float, float] | None:
+    return None if r is None or q is None else (r, q)
 
 
 def _target_second_moment(setting: Setting, past: Past) -> Estimate:
-    law = getattr(setting.study.source, "law", None)
-    if law is not None and hasattr(law, "second_moment"):
-        return Estimate.exact(float(law.second_moment()), "exact E|x|^2 of the target")
+    moment = getattr(_law(setting.study.source), "second_moment", None)
+    if moment is not None:
+        return Estimate.exact(float(moment()), "exact E|x|^2 of the target")
     return second_moment(past.samples(0))
 
 
 def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
     """Integers that sum to `total`, each within 1 of ``weights * total``; ties go to the first."""
     share = weights / weights.sum() * total
-    counts = np.floor(share + 1e-9).astype(int)
+    counts: np.ndarray = np.floor(share + 1e-9).astype(int)
     order = np.argsort(-(share - counts), kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from driftlaw.estimate import Estimate
+from driftlaw.measure.generation import PathMeasures
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Generation:
         moments: second_moment (E|x|^2), and relative drift of it: second_moment_drift.
         modes: weight of each mixture component or class, by name; entropy of it under "entropy" (nats).
         training: numbers of the fit (losses, steps); empty for closed-form learners.
-        path: path measures (energies, observability); empty until asked for.
+        path: path measures against the training law (energies, observability); refused where no score is known.
         warnings: in words, what a reader must know.
         files: SHA-256 of each file of this generation, by name relative to its folder.
     """
@@ -89,11 +90,11 @@ class Generation:
     moments: Estimates = field(default_factory=dict)
     modes: Estimates = field(default_factory=dict)
     training: Mapping[str, float] = field(default_factory=dict)
-    path: Estimates = field(default_factory=dict)
+    path: PathMeasures = field(default_factory=PathMeasures)
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
-    _GROUPS: ClassVar[tuple[str, ...]] = ("divergence", "one_step", "floor", "moments", "modes", "path")
+    _GROUPS: ClassVar[tuple[str, ...]] = ("divergence", "one_step", "floor", "moments", "modes")
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping (strict JSON: infinities are strings)."""
@@ -107,6 +108,7 @@ class Generation:
             "training": dict(self.training),
             "warnings": list(self.warnings),
             "files": dict(self.files),
+            "path": self.path.to_json(),
         }
         for group in self._GROUPS:
             document[group] = {name: e.to_json() for name, e in getattr(self, group).items()}
@@ -126,5 +128,6 @@ class Generation:
             training={k: float(v) for k, v in document["training"].items()},
             warnings=tuple(document["warnings"]),
             files=dict(document["files"]),
+            path=PathMeasures.from_json(document["path"]),
             **groups,
         )

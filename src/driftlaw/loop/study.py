@@ -70,12 +70,20 @@ class Measures(_Config):
         density_samples: Monte Carlo draws from each law where densities are known.
         features: feature map of sample-based measures: "pca" or "identity".
         dimension: number of features kept.
+        path_samples: draws of each path energy where scores are exact; 0 skips path measures.
+        t0: early-stopping time of path measures (the learner's own t0 where it has one above 0), OU clock.
+        T: horizon of path measures.
+        target_se: relative standard error of the energies to reach; None takes what `path_samples` give.
     """
 
     samples: int = Field(1000, ge=0)
     density_samples: int = Field(10_000, ge=100)
     features: Literal["pca", "identity"] = "pca"
     dimension: int = Field(32, ge=1)
+    path_samples: int = Field(2048, ge=0)
+    t0: float = Field(0.02, gt=0)
+    T: float = Field(4.0, gt=0)
+    target_se: float | None = Field(None, gt=0)
 
 
 class Study(_Config):
@@ -114,7 +122,7 @@ class Study(_Config):
     mixing: Literal["stratified", "multinomial"] = "stratified"
     reuse: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    measures: Measures = Measures()
+    measures: Measures = Field(default_factory=Measures)
     name: str = ""
 
     @model_validator(mode="after")
