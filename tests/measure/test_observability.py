@@ -88,6 +88,13 @@ def test_divergence_by_difference_and_by_probes(probes):
     assert got.stderr < 0.05
 
 
+def test_the_forward_process_starts_at_t0():
+    q, t0 = normal(2), 1.5
+    got = observability(Perturbed(q, FIELDS["linear"][0]), q, q, t0, 4.0, n=60_000, seed=0)
+    assert abs(got.value - 2 * (1 - math.exp(t0 - 4)) ** 2 / (4 - t0)) < 4.5 * got.stderr
+    assert got.stderr < 0.03
+
+
 def test_not_stationary_and_images():
     """Error m a_t of p = N(m, I) against q = N(0, I): eta = 1 - e^-L by the time-only formula, on [n, 1, 2, 2] rows."""
 
@@ -109,6 +116,20 @@ def test_of_laws_closed_form(mean):
     got = observability_of_laws(normal(2, mean), normal(2), T0, T, n=4096, seed=0)
     assert abs(got.value - (1 - math.exp(-L))) < 4.5 * got.stderr
     assert got.stderr < 0.003
+
+
+@pytest.mark.parametrize("variance", [0.3, 4.0])
+def test_wide_and_narrow_gaussians(variance):
+    """N(0, v) against N(0, 1): e = w(t) x, w = 1 - 1/v_t, so eta = 2 (int w e^{-(t - t0)})^2 / int w^2; t0 = .5."""
+    t = np.linspace(0.5, T, 200_001)
+    w = 1 - 1 / (1 + (variance - 1) * np.exp(-t))
+    eta = 2 * np.trapezoid(w * np.exp(0.5 - t), t) ** 2 / np.trapezoid(w**2, t)
+    p, q = normal(2, 0.0, variance), normal(2)
+    laws = observability_of_laws(p, q, 0.5, T, n=40_000, seed=0)
+    stein = observability(p, q, q, 0.5, T, n=60_000, seed=0)
+    for got, sharp in ((laws, 0.004), (stein, 0.03)):
+        assert abs(got.value - eta) < 4.5 * got.stderr
+        assert got.stderr < sharp
 
 
 def test_of_laws_covers():
@@ -161,6 +182,7 @@ def test_first_order():
     got = first_order(chi2, energy)
     assert got.value == pytest.approx(FIELDS["constant"][1], rel=0.02)
     assert not got.warnings
+    assert got.stderr == pytest.approx(got.value * energy.stderr / energy.value)
     assert first_order(Estimate.infinite("exact", "tails"), energy).is_refused
     assert first_order(chi2, Estimate.exact(0.0, "zero")).is_refused
     assert "not small" in first_order(chi2, Estimate.exact(2.0, "x")).warnings[-1]
