@@ -32,6 +32,7 @@
 #include <new>
 #include <numeric>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -70,39 +71,42 @@ struct Leaf {
 // at gaps between clusters (wide ones if a cluster has less than kPad rows): narrow leaves lose less precision.
 void divide(const double* rows, int d, Index* order, Index first, Index last, Index size, std::vector<Index>& ends) {
   const Index n = last - first;
+  Index cut = first;
   if (n > size || n >= kPad) {
     std::vector<double> sum(d), square(d);
     const double* origin = rows + order[first] * d;
-    for (Index i = first; i < last; ++i)
+    const Index step = std::max<Index>(1, n / 4096);  // a sample is enough to find a wide axis
+    for (Index i = first; i < last; i += step)
       for (int j = 0; j < d; ++j) {
         const double z = rows[order[i] * d + j] - origin[j];
         sum[j] += z;
         square[j] += z * z;
       }
+    const double count = static_cast<double>((n + step - 1) / step);
     int axis = 0;
     for (int j = 1; j < d; ++j)
-      if (square[j] - sum[j] * sum[j] / n > square[axis] - sum[axis] * sum[axis] / n) axis = j;
-    const auto at = [&](Index i) { return rows[i * d + axis]; };
-    const auto before = [&](Index i, Index k) { return at(i) < at(k) || (at(i) == at(k) && i < k); };
-    Index cut = first;
+      if (square[j] - sum[j] * sum[j] / count > square[axis] - sum[axis] * sum[axis] / count) axis = j;
+    std::vector<std::pair<double, Index>> keys(n);
+    for (Index i = 0; i < n; ++i) keys[i] = {rows[order[first + i] * d + axis], order[first + i]};
     if (n > size) {
       cut = first + (n / 2 + kPad - 1) / kPad * kPad;
-      std::nth_element(order + first, order + cut, order + last, before);
+      std::nth_element(keys.begin(), keys.begin() + (cut - first), keys.end());
     } else {
-      std::sort(order + first, order + last, before);
-      const double range = at(order[last - 1]) - at(order[first]), usual = 2 * std::log(static_cast<double>(n)) / n;
+      std::sort(keys.begin(), keys.end());
+      const double range = keys.back().first - keys.front().first, usual = 2 * std::log(static_cast<double>(n)) / n;
       double widest = 0;
-      for (Index i = first + 1; i < last; ++i) {
-        const double gap = at(order[i]) - at(order[i - 1]);
-        const bool few = std::min(i - first, last - i) < kPad;
-        if (gap > widest && gap > (few ? 0.25 : usual) * range) widest = gap, cut = i;
+      for (Index i = 1; i < n; ++i) {
+        const double gap = keys[i].first - keys[i - 1].first;
+        const bool few = std::min(i, n - i) < kPad;
+        if (gap > widest && gap > (few ? 0.25 : usual) * range) widest = gap, cut = first + i;
       }
     }
-    if (cut > first) {
-      divide(rows, d, order, first, cut, size, ends);
-      divide(rows, d, order, cut, last, size, ends);
-      return;
-    }
+    for (Index i = 0; i < n; ++i) order[first + i] = keys[i].second;
+  }
+  if (cut > first) {
+    divide(rows, d, order, first, cut, size, ends);
+    divide(rows, d, order, cut, last, size, ends);
+    return;
   }
   ends.push_back(last);
 }
@@ -120,8 +124,8 @@ struct Pack {
     for (Index i = 0; i < rows; ++i)
       if (!weights || weights[i] > 0) order.push_back(i);
     n = static_cast<Index>(order.size());
-    // a leaf is at most 128 KiB, to stay in the cache, and small where few axes make small leaves narrow
-    const Index size = std::clamp<Index>(32768 / (d + 2) / kPad * kPad, 64, std::min(kLeaf, Index{64} << std::min(d, 4)));
+    // about 256 KiB, to stay in the cache; fewer centres where few axes make small leaves narrow
+    const Index size = std::min(std::clamp<Index>(65536 / (d + 2) / kPad * kPad, 256, kLeaf), Index{64} << std::min(d, 4));
     std::vector<Index> ends;
     divide(centres, d, order.data(), 0, n, size, ends);
     const Index count = static_cast<Index>(ends.size()), width = d + 1 + weighted;
