@@ -219,7 +219,9 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _readable(error: ValidationError, model: type[BaseModel]) -> DriftlawError:
-    first = error.errors()[0]
+    first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[
+        0
+    ]  # a misspelt key explains a missing one
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, DriftlawError):
         return cause
