@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 import subprocess
@@ -118,13 +119,25 @@ def test_same_records_same_page(image_run, image_html):
 
 def test_axis_numbers_are_not_cut():
     """Coordinates are shortened to two decimals; tick labels are text and must keep theirs."""
-    values = {n: report_runs.normal(0.015 * n, 0.001) for n in range(1, 4)}
+    values = {n: report_runs.normal(0.0015 * n, 0.0001) for n in range(1, 4)}
     figure = figures.curve("x", measure("mmd2"), values, {}, 3)
-    ticks = [float(t.replace("−", "-")) for t in re.findall(r">([−\d.]+)</text>", figure)]
-    steps = np.diff(ticks[3:])
-    assert len(steps) > 1
-    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+    ticks = [float(text) for text in re.findall(r">(\d\.\d+)</text>", figure)]
+    assert len(ticks) > 3
+    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-9)
+    assert 0 < ticks[1] - ticks[0] < 0.005
     assert not re.search(r' d="[^"]*\d\.\d{3}', figure)
+
+
+def test_what_is_not_finite_is_never_drawn():
+    infinite, refused = Estimate.infinite("m", "heavy tails"), Estimate.refused("m", "no data")
+    assert figures.curve("x", measure("chi2"), {1: infinite, 2: refused}, {}, 2) is None
+    chart = page.chart("x", measure("chi2"), {1: infinite, 2: report_runs.normal(1, 0.1), 3: refused}, {}, 3)
+    assert chart.notes == ("Infinite at generation 1: heavy tails.", "Not given at generation 3: no data.")
+    assert chart.figure.count("<use") == figures.curve(
+        "x", chart.measure, {2: report_runs.normal(1, 0.1)}, {}, 3
+    ).count("<use")
+    assert "generation 2: 1 [0.804, 1.2]." in chart.figure
+    assert "generation 1:" not in chart.figure
 
 
 def test_user_text_is_escaped(tmp_path):
@@ -195,6 +208,20 @@ def test_write_is_atomic_and_where_asked(tmp_path, image_run):
     assert [p.name for p in elsewhere.parent.iterdir()] == ["page.html"]
     with pytest.raises(StorageError):
         report.write(image_run, elsewhere / "below-a-file.html")
+
+
+def test_a_full_disk_leaves_the_old_page(tmp_path, image_run, monkeypatch):
+    path = report.write(image_run, tmp_path / "page.html")
+    before = path.read_text()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        report.write(image_run, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    assert path.read_text() == before
 
 
 def test_memory_is_the_squared_propagator(image_run):

@@ -12,7 +12,8 @@ from driftlaw.report.vocabulary import HEADLINE, MEASURES, measure
     ("x", "text"),
     [
         (0.0, "0"), (29.2, "29.2"), (100.0, "100"), (1234567.0, "1.23 × 10⁶"), (-1.2345e-5, "−1.23 × 10⁻⁵"),
-        (0.05, "0.05"),        (1e-7, "1 × 10⁻⁷"), (math.inf, "infinite"), (-math.inf, "minus infinite"), (math.nan, "not given"), (0.9999, "1"),
+        (0.05, "0.05"), (1e-7, "1 × 10⁻⁷"), (math.inf, "infinite"), (-math.inf, "minus infinite"),
+        (math.nan, "not given"), (0.9999, "1"),
     ],
 )  # fmt: skip
 def test_numbers_are_written_as_a_reader_writes_them(x, text):
