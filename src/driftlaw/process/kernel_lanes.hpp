@@ -233,9 +233,10 @@ static void chunk(const Pack& pack, const Call& call, Index first, Index last) {
   }
   for (Index i = 0; i < last - first; ++i) {
     const double* const m = moment.data() + i * (d + 1);
-    call.log_sum[row[i]] = (state[i].reference + std::log2(state[i].total)) * kLn2;
-    for (int j = 0; j < d; ++j) call.mean[row[i] * d + j] = m[j] / state[i].total;
-    if (call.square) call.square[row[i]] = m[d] / state[i].total;
+    const double total = std::isnan(call.lost[row[i]]) ? call.lost[row[i]] : state[i].total;
+    call.log_sum[row[i]] = (state[i].reference + std::log2(total)) * kLn2;
+    for (int j = 0; j < d; ++j) call.mean[row[i] * d + j] = m[j] / total;
+    if (call.square) call.square[row[i]] = m[d] / total;
   }
 }
 

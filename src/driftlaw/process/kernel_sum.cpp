@@ -317,8 +317,8 @@ void* driftlaw_pack(const double* centres, const double* weights, std::int64_t n
 
 void driftlaw_free(void* pack) { delete static_cast<Pack*>(pack); }
 
-// Sums of m queries; `square` may be null. `lost`: the largest exponent, in nats, whose rounding a result suffers from.
-// 0 if all went well.
+// Sums of m queries; `square` may be null. `lost`: the largest exponent, in nats, whose rounding a result suffers from; a
+// query that is not finite, or too far away for float64, has results and `lost` NaN. 0 if all went well.
 int driftlaw_sums(const void* handle, const double* x, const double* a, const double* v, std::int64_t m, int threads,
                   int isa, double* log_sum, double* mean, double* square, double* lost) {
   try {
@@ -336,7 +336,8 @@ int driftlaw_sums(const void* handle, const double* x, const double* a, const do
         const Start s = start(pack, x + i * pack.d, a[i], v[i], scratch.data());
         reference[i] = s.reference;
         direct[i] = s.expanded > kIllConditioned && s.direct < s.expanded;
-        lost[i] = direct[i] ? s.direct : s.expanded;
+        const bool usable = std::isfinite(scratch[0]) && std::isfinite(s.reference);
+        lost[i] = usable ? (direct[i] ? s.direct : s.expanded) : std::numeric_limits<double>::quiet_NaN();
       }
     });
     if (!good) return 1;
