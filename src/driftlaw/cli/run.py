@@ -14,6 +14,7 @@ from rich.table import Table
 
 from driftlaw.cli.console import err, out, print_json, watching
 from driftlaw.cli.options import free_directory, study_from
+from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
 from driftlaw.loop.cost import Plan, plan
 from driftlaw.loop.history import History, load
@@ -98,17 +99,26 @@ def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> No
 
 
 def _print_table(history: History) -> None:
-    """The drift by generation: at most six measures, the most telling first."""
-    order = ("kl", "tv", "chi2", "chi2_lower", "mmd2", "frechet", "precision", "recall", "coverage")
-    names = [n for n in order if any(n in g.divergence for g in history)][:6]
+    """The drift by generation: as many measures as fit on a line, the most telling first."""
+    order = ("kl", "tv", "chi2", "mmd2", "frechet", "recall", "precision", "coverage", "chi2_lower")
+    present = [n for n in order if any(n in g.divergence for g in history)]
+    names = present[: max(2, (out.width - 14) // 22)]
     table = Table("n", "real", *names, box=None, header_style="bold", pad_edge=False)
     if history.generations and history.generations[0].floor:
         floor = history.generations[0].floor
-        table.add_row("floor", "", *(f"{floor[n].value:.3g}" if n in floor else "" for n in names), style="dim")
+        table.add_row("floor", "", *(_short(floor.get(n)) for n in names), style="dim")
     for g in history:
-        cells = [g.divergence.get(n) for n in names]
-        table.add_row(str(g.index), f"{g.alpha:.0%}", *("" if e is None else str(e) for e in cells))
+        table.add_row(str(g.index), f"{g.alpha:.0%}", *(_short(g.divergence.get(n)) for n in names))
     out.print(table)
+
+
+def _short(e: Estimate | None) -> str:
+    """An estimate in at most 21 characters."""
+    if e is None:
+        return ""
+    if e.is_refused or e.is_infinite or e.stderr == 0:
+        return str(e)
+    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 
 def _print_plan(what: Plan, as_json: bool) -> None:
