@@ -3,9 +3,9 @@
 Both train the same architecture on the same rows with AdamW, an exponential moving average and a cosine rate; the plain
 loop is what one writes by hand. The loops alone are timed, after a first step: neither side's set-up, nor driftlaw's
 hashing of the data and its evaluation after the last step. They alternate within one process, so that load on the
-machine hits both; medians, minima and maxima are reported. Prints one JSON document.
+machine hits both; medians, minima and maxima are reported. Both rates and their ratio are printed; --json keeps them.
 
-    python benchmarks/training.py --net unet --shape 1,28,28 --threads 2
+    python -m benchmarks.training --net unet --shape 1,28,28 --threads 2
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import copy
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 
+from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import Denoiser, FitContext
 from driftlaw.learn.preconditioning import noised, root_mean_square
@@ -97,6 +98,49 @@ def measure(work: dict, rows: int, repeats: int) -> dict:
     return out
 
 
+def run(
+    net: str = "unet",
+    shape: tuple[int, ...] = (1, 28, 28),
+    width: int | None = None,
+    batch: int = 128,
+    steps: int = 10,
+    samples: int = 64,
+    repeats: int = 5,
+    compile_step: bool = False,
+) -> dict:
+    """Rows per second of training and sampling, driftlaw and the plain loop in turn."""
+    config = Denoiser(net=net, width=width, steps=steps, batch=batch, compile=compile_step, holdout_every=10**9)
+    data = torch.rand(1024, *shape, generator=seeding.generator(0, "rows")) * 2 - 1
+    model = config.fit(data, FitContext())
+    train = measure(
+        {
+            "driftlaw": lambda r: driftlaw_training(config, data, r),
+            "plain": lambda r: plain_training(config, data, steps, seeding.generator(r, "plain")),
+        },
+        (steps - 1) * batch,
+        repeats,
+    )
+    sample = measure(
+        {
+            "driftlaw": lambda r: timed(lambda: model.sample(samples, seeding.generator(r, "sample"))),
+            "plain": lambda r: timed(lambda: plain_sampling(model, samples, seeding.generator(r, "sample"))),
+        },
+        samples,
+        repeats,
+    )
+    return {
+        "machine": facts(),
+        "setting": {"net": net, "shape": shape, "batch": batch, "steps": steps, "samples": samples,
+                    "compile": compile_step, "parameters": sum(p.numel() for p in model.net.parameters())},
+        "train_rows_per_second": train,
+        "sample_rows_per_second": sample,
+    }  # fmt: skip
+
+
+def table(result: dict) -> str:
+    return "\n".join(f"{key}: {result[key]}" for key in ("train_rows_per_second", "sample_rows_per_second"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="unet", choices=["mlp", "unet"])
@@ -108,45 +152,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--compile", action="store_true", help="torch.compile driftlaw's step")
+    parser.add_argument("--json", type=Path, help="also write the result here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     shape = tuple(int(v) for v in args.shape.split(","))
-    config = Denoiser(
-        net=args.net, width=args.width, steps=args.steps, batch=args.batch, compile=args.compile, holdout_every=10**9
-    )
-    data = torch.rand(1024, *shape, generator=seeding.generator(0, "rows")) * 2 - 1
-    model = config.fit(data, FitContext())
-    train = measure(
-        {
-            "driftlaw": lambda r: driftlaw_training(config, data, r),
-            "plain": lambda r: plain_training(config, data, args.steps, seeding.generator(r, "plain")),
-        },
-        (args.steps - 1) * args.batch,
-        args.repeats,
-    )
-    sample = measure(
-        {
-            "driftlaw": lambda r: timed(lambda: model.sample(args.samples, seeding.generator(r, "sample"))),
-            "plain": lambda r: timed(lambda: plain_sampling(model, args.samples, seeding.generator(r, "sample"))),
-        },
-        args.samples,
-        args.repeats,
-    )
-    document = {
-        "benchmark": "training",
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load": os.getloadavg(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-        "setting": {**vars(args), "parameters": sum(p.numel() for p in model.net.parameters())},
-        "train_rows_per_second": train,
-        "sample_rows_per_second": sample,
-    }
-    print(json.dumps(document, indent=1))
+    result = run(args.net, shape, args.width, args.batch, args.steps, args.samples, args.repeats, args.compile)
+    print(table(result))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
