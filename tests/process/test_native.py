@@ -65,7 +65,8 @@ def check(c, h, t, m, weights=None, instruction_set=BEST, score_error=5e-6):
 def test_a_compiler_means_a_compiled_path():
     """So that a library that its own trial rejects fails here and is not skipped everywhere."""
     story = native.describe(build=True)
-    assert native.available() or story in ("absent: no C++ compiler", "absent: switched off by DRIFTLAW_NATIVE"), story
+    expected = ("absent: no C++ compiler", "absent: switched off", "absent: this processor has neither")
+    assert native.available() or story.startswith(expected), story
 
 
 @needs_native

@@ -3,7 +3,7 @@ r"""The compiled twin of the hot sum: kernel_sum.cpp, built on first use when th
 Nothing is compiled at import or at installation. The first large float32 sum looks for a compiler (``$CXX``, c++, g++,
 clang++), builds ``kernel_sum.cpp`` in seconds and keeps the library in ``$XDG_CACHE_HOME/driftlaw`` (default
 ``~/.cache/driftlaw``), under a hash of the source, the flags, the compiler's version and the architecture. It holds
-portable, AVX2 and AVX-512 code; the processor decides at load time. Before it is trusted, it is tried against the
+portable (to check the others by), AVX2 and AVX-512 code; the processor decides at load time. Before it is trusted, it is tried against the
 formula in float64. Whatever fails, the sums are done by PyTorch and :func:`describe` says why.
 
 ``DRIFTLAW_NATIVE=0`` in the environment switches it off.
@@ -161,6 +161,8 @@ def _load() -> Library:
         except OSError:  # a damaged file: once more
             _build(compiler, path)
             handle = _open(path)
+        if handle.driftlaw_isa() == 0:
+            raise _UnusableError("this processor has neither AVX2 nor AVX-512, and without them PyTorch is faster")
         library = Library(handle, f"{INSTRUCTION_SETS[handle.driftlaw_isa()]}, compiled by {_name(compiler)}")
     except (_UnusableError, OSError, AttributeError, subprocess.SubprocessError) as reason:
         return Library(None, f"absent: {reason}")
