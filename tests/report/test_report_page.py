@@ -140,6 +140,14 @@ def test_what_is_not_finite_is_never_drawn():
     assert "generation 1:" not in chart.figure
 
 
+def test_an_interval_without_an_upper_end_is_said():
+    wide = Estimate(1.0, float("nan"), 0.5, float("inf"), 100, "m")
+    chart = page.chart("x", measure("chi2"), {1: report_runs.normal(1, 0.1), 2: wide}, {}, 2)
+    assert chart.notes == ("The interval has no upper end at generation 2.",)
+    assert "generation 2: 1 [0.5, infinite]" in chart.figure
+    assert page._number_fact("x", wide, "").interval == "0.5 to infinite"
+
+
 def test_user_text_is_escaped(tmp_path):
     evil = "<script>alert(1)</script>\"'&"
     change = {

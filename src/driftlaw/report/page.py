@@ -156,11 +156,14 @@ def chart(
         why = next((w for i in at for w in values[i].warnings), "")
         if at:
             notes.append(f"{state.capitalize()} {words.at_generations(at, last)}" + (f": {why}." if why else "."))
+    open_ended = [i for i, e in values.items() if math.isfinite(e.value) and math.isinf(e.high)]
+    if open_ended:
+        notes.append(f"The interval has no upper end {words.at_generations(open_ended, last)}.")
     if level is not None:
         notes.append(f"Dotted: {level[1]}.")
     final = values[max(values)]
     judged = words.verdict(m, final, floor.get(max(values))) if floor else "unknown"
-    labels = {"worse": "outside the floor", "within": "within the floor", "better": "better than the floor"}
+    labels = {"worse": "outside the floor", "within": "within the floor", "better": "past the floor, better side"}
     return Chart(m, figures.curve(name, m, values, floor, last, level), tuple(notes), labels.get(judged, ""))
 
 
@@ -267,7 +270,7 @@ def facts(history: History, key: str | None) -> list[Fact]:
 
 
 def _number_fact(name: str, e: Estimate, unit: str) -> Fact:
-    interval = f"{words.number(e.low)} to {words.number(e.high)}" if e.stderr > 0 else ""
+    interval = f"{words.number(e.low)} to {words.number(e.high)}" if e.stderr != 0 and not e.is_refused else ""
     return Fact(name, words.number(e.value), unit, interval)
 
 

@@ -165,7 +165,7 @@ def _drift(history: History, key: str) -> str:
     if floor.low > 0:
         factor = f"{number(value.value / floor.value, 2)} times the real-vs-real floor of {estimate(floor)}"
     else:
-        factor = f"above the real-vs-real floor of {estimate(floor)}, which cannot be told from 0"
+        factor = f"above the real-vs-real floor of {estimate(floor)} (which cannot be told from 0)"
     return f"{text}, {factor}{begun if last.index > 1 else ''}."
 
 
@@ -248,5 +248,7 @@ def warnings(history: History) -> list[Warning]:
 
 
 def _about(group: str, key: str) -> str:
+    if group == "modes" and key != "entropy":
+        return "class weights"
     name = measure(key).name
     return {"one_step": f"{name}, one step", "floor": f"{name}, floor"}.get(group, name)
