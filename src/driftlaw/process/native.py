@@ -3,8 +3,9 @@ r"""The compiled twin of the hot sum: kernel_sum.cpp, built on first use when th
 Nothing is compiled at import or at installation. The first large float32 sum looks for a compiler (``$CXX``, c++, g++,
 clang++), builds ``kernel_sum.cpp`` in seconds and keeps the library in ``$XDG_CACHE_HOME/driftlaw`` (default
 ``~/.cache/driftlaw``), under a hash of the source, the flags, the compiler's version and the architecture. It holds
-portable (to check the others by), AVX2 and AVX-512 code; the processor decides at load time. Before it is trusted, it is tried against the
-formula in float64. Whatever fails, the sums are done by PyTorch and :func:`describe` says why.
+AVX2 and AVX-512 code, between which the processor decides at load time, and portable code to check them by. Before it
+is trusted, it is tried against the formula in float64. Whatever fails, the sums are done by PyTorch and
+:func:`describe` says why.
 
 ``DRIFTLAW_NATIVE=0`` in the environment switches it off.
 """
