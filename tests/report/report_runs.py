@@ -12,7 +12,8 @@ from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.store import RunDirectory, write_array, write_text
 
-MANIFEST = {"driftlaw": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "threads": 1, "device": "cpu", "seed": 0}
+MANIFEST = {"driftlaw": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "threads": 1, "device": "cpu", "seed": 0,
+            "classes": [str(k) for k in range(10)]}  # fmt: skip
 MANIFEST |= {"command": "driftlaw run digits --alpha 0.1", "created": "2026-01-01T00:00:00+00:00"}
 
 

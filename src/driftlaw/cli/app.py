@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import driftlaw
-from driftlaw.cli import data, report, run, sweep
+from driftlaw.cli import bounds, data, report, run, sweep
 from driftlaw.cli.console import err, out
 from driftlaw.errors import DriftlawError
 
@@ -23,13 +23,16 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(run.resume)
 app.command()(sweep.sweep)
+app.command()(bounds.bounds)
 app.command()(report.report)
 app.add_typer(data.app, name="data", help="Data sets: what is on this machine, and how to get the rest.")
 
 
 def _version(value: bool) -> None:
     if value:
-        out.print(f"driftlaw {driftlaw.__version__}")
+        from driftlaw.process import native
+
+        out.print(f"driftlaw {driftlaw.__version__}\ncompiled kernel sum: {native.describe()}", soft_wrap=True)
         raise typer.Exit
 
 

@@ -110,7 +110,8 @@ def _new_run(
 ) -> Iterator[Generation]:
     with directory.locked():
         directory.check_new()
-        directory.create(config, {**facts(setting.device), "seed": setting.study.seed, "command": command})
+        known = {"seed": setting.study.seed, "command": command, "classes": setting.study.source.classes}
+        directory.create(config, {**facts(setting.device), **known})
         yield from Recursion(directory, setting, watch).generations()
 
 

@@ -185,9 +185,9 @@ def class_table(history: History) -> Markup | None:
     if not names:
         return None
     columns: dict[str, dict[str, float]] = {}
-    real = history.labels()
-    if real is not None and len(real) and all(name.split()[-1].isdigit() for name in names):
-        columns["real"] = {name: float(np.mean(real == int(name.split()[-1]))) for name in names}
+    real, classes = history.labels(), history.manifest.get("classes") or []
+    if real is not None and len(real) and set(names) <= set(classes):
+        columns["real"] = {name: float(np.mean(real == classes.index(name))) for name in names}
     for n in figures.thin(len(history), figures.MOST_CELLS):
         modes = history[n].modes
         columns[str(n)] = {name: modes[name].value for name in names if name in modes}
