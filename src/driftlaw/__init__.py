@@ -32,6 +32,7 @@ _NAMES = {
     "run": "driftlaw.loop.run",
     "resume": "driftlaw.loop.run",
     "load": "driftlaw.loop.history",
+    "bounds": "driftlaw.loop.bounds",
     "sweep": "driftlaw.loop.sweep",
 }
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.loop.bounds import bounds as bounds
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation
     from driftlaw.loop.run import resume as resume

@@ -7,7 +7,7 @@ Layout::
     journal.jsonl          one line per finished generation, append-only, fsynced; each line carries its own SHA-256
     generations/003/       weights.safetensors  samples.npy  record.json  timing.json
                            (checkpoint.safetensors while it trains)
-    summary.json  report.html
+    summary.json  report.html  bounds.json
 
 A file is written to a temporary name, fsynced and renamed, so that it exists whole or not at all. A generation counts
 as finished when its journal line is complete; a torn last line (power cut, kill -9) is dropped on resume. The writer
@@ -38,6 +38,7 @@ from driftlaw.loop.record import Generation
 #: Version of the layout; a directory of a newer one is refused.
 FORMAT = 1
 CONFIG, MANIFEST, JOURNAL, SUMMARY = "config.yaml", "manifest.json", "journal.jsonl", "summary.json"
+BOUNDS = "bounds.json"
 
 
 def sha256(data: bytes) -> str:

@@ -108,16 +108,18 @@ def density_innovations(
     seed: int = 0,
     reference: str = "mixture",
 ) -> Innovations:
-    """Innovations in L^2 of p or of the mixture of p and all generations, by Monte Carlo on shared points.
+    r"""Innovations in L^2 of p or of the mixture of p and all generations, by Monte Carlo on shared points.
 
     Args:
         p: the target.
         models: p_hat^1..p_hat^N with exact densities, at the times where they are sampled.
         fresh: ``[N]`` policy weights on p.
         mixing: ``[N, N+1]`` policy weights on p_hat^0..p_hat^N; p_hat^0 = p.
-        n: points, spread evenly over the laws that make up the reference.
+        n: points, spread evenly over p and the models.
         seed: seed of the named stream.
-        reference: "mixture" (always finite) or "p" (chi2; refuse it yourself where it is infinite).
+        reference: "mixture" (always finite) or "p" (chi2; refuse it yourself where it is infinite). Points come from
+            the mixture nu either way, with weights p/nu for "p": the variance is then finite as soon as
+            :math:`E_p (\hat p/p)^3` is, where points of p would need the fourth moment.
 
     Raises:
         InputError: an unknown reference, no models, or rows that do not fit.
@@ -127,16 +129,17 @@ def density_innovations(
     if not models:
         raise InputError("no models were given", "innovations need at least one generation")
     laws = [p, *models]
-    parts = laws if reference == "mixture" else [p]
-    each = -(-n // (len(parts) * BLOCKS)) * BLOCKS
-    g = generator(seed, "innovations", reference)
-    x = torch.cat([law.sample(each, g) for law in parts])
+    each = -(-n // (len(laws) * BLOCKS)) * BLOCKS
+    g = generator(seed, "innovations")
+    x = torch.cat([law.sample(each, g) for law in laws])
     logs = torch.stack([law.log_prob(x).double() for law in laws])
-    base = torch.logsumexp(logs, 0) - np.log(len(laws)) if reference == "mixture" else logs[0]
+    base = torch.logsumexp(logs, 0) - np.log(len(laws))
+    if reference == "p":  # (r - p)/p times the root of the weight p/nu
+        base = (base + logs[0]) / 2
     ratios = torch.exp(logs - base).cpu().numpy()
     f = ratios[1:] - ratios[0]
     # points of one block come in equal shares from every law
-    block = np.tile(np.arange(each) % BLOCKS, len(parts))
+    block = np.tile(np.arange(each) % BLOCKS, len(laws))
     return _assemble(_deltas(f, fresh, mixing), f, block, f"L2 of {reference}, shared points", reference)
 
 

@@ -23,7 +23,7 @@ Reference: this project, theory section 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,6 +81,20 @@ class Regime:
             "scores": dict(self.scores),
             "evidence": list(self.evidence),
         }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Regime:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            name=document["name"],
+            exponent=Estimate.from_json(document["exponent"]),
+            level=Estimate.from_json(document["level"]),
+            kappa=float(document["kappa"]),
+            driver=document["driver"],
+            factors=dict(document["factors"]),
+            scores=dict(document["scores"]),
+            evidence=tuple(document["evidence"]),
+        )
 
 
 def growth_exponent(drift: Sequence[Estimate]) -> Estimate:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,11 @@ class Assumption:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
         return {"name": self.name, "text": self.text, "status": self.status, "evidence": self.evidence}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Assumption:
+        """Inverse of :meth:`to_json`."""
+        return cls(document["name"], document["text"], document["status"], document["evidence"])
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,22 @@ class Bound:
             "assumptions": [a.to_json() for a in self.assumptions],
             "note": self.note,
         }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Bound:
+        """Inverse of :meth:`to_json`; what follows from the numbers (slack, ...) is computed again."""
+        measured = document["measured"]
+        return cls(
+            name=document["name"],
+            reference=document["reference"],
+            quantity=document["quantity"],
+            formula=document["formula"],
+            side=document["side"],
+            value=Estimate.from_json(document["value"]),
+            measured=None if measured is None else Estimate.from_json(measured),
+            assumptions=tuple(Assumption.from_json(a) for a in document["assumptions"]),
+            note=document["note"],
+        )
 
 
 def check_alpha(alpha: float, *, positive: bool = False) -> float:
