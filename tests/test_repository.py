@@ -1,0 +1,93 @@
+"""The repository as a whole: what must be there, what must agree, and what may not be committed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import driftlaw
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+# Written in pieces so that this file does not contain what it forbids.
+MACHINE_PATHS = re.compile(r"(?<![\w.~$}])/(?:wor" + r"k|hom" + r"e|roo" + r"t|User" + r"s|mn" + r"t)/\w")
+REGISTRIES = re.compile("py" + r"pi\.org|python" + r"hosted|(?:extra-)?index" + r"-url|artifac" + r"tory|dev" + r"pi\b")
+
+
+def committed() -> list[Path]:
+    """Files under version control; without git (an unpacked archive), all but what the tools make."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0 and listed.stdout:
+        return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    made = {".git", ".venv", "__pycache__", "runs", "dist", "build"}
+    return [p for p in ROOT.rglob("*") if p.is_file() and not made & set(p.relative_to(ROOT).parts)]
+
+
+def text_of(path: Path) -> str:
+    data = path.read_bytes()
+    return "" if b"\0" in data[:4096] else data.decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize("pattern", [MACHINE_PATHS, REGISTRIES], ids=["machine paths", "registry hosts"])
+def test_nothing_of_one_machine_is_committed(pattern):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in committed()
+        for number, line in enumerate(text_of(path).splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_patterns_find_what_they_forbid():
+    for text in ("/wor" + "k/main/x", 'open("/hom' + 'e/me")', "/roo" + "t/.cache"):
+        assert MACHINE_PATHS.search(text), text
+    assert not MACHINE_PATHS.search("docs/work/x and ~/home/x")
+    assert REGISTRIES.search("https://py" + "pi.org/simple")
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"]
+)
+def test_what_a_project_must_have(name):
+    assert (ROOT / name).read_text(encoding="utf-8").strip()
+
+
+def test_licence_is_apache_everywhere():
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert PROJECT["license"] == CITATION["license"] == "Apache-2.0"
+
+
+def test_one_version_everywhere():
+    assert PROJECT["version"] == driftlaw.__version__ == CITATION["version"]
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in changes or f"## [{driftlaw.__version__}]" in changes
+
+
+def test_requirements_and_their_pins():
+    assert "torch>=2.6" in PROJECT["dependencies"]
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    )
+    assert pins["torch"] == "2.13.0"
+    names = {re.split(r"[<>=\[ ]", d)[0].lower().replace("-", "_") for d in PROJECT["dependencies"]}
+    assert names <= {pin.lower().replace("-", "_") for pin in pins}, "a dependency without a pin"
+
+
+def test_public_names_exist_and_are_documented():
+    for name in driftlaw.__all__:
+        value = getattr(driftlaw, name)
+        assert name == "__version__" or (value.__doc__ or "").strip(), name
+
+
+def test_the_readme_is_short_and_its_picture_small():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150
+    for figure in (ROOT / "docs" / "figures").glob("*"):
+        assert figure.stat().st_size <= 300_000, figure.name
