@@ -30,7 +30,7 @@ _PUBLISHED = {
 _ALPHA = {"kind": "fixed", "alpha": 0.1}
 _STUDIES: dict[str, dict[str, Any]] = {
     "gmm": {"source": {"kind": "gmm"}, "estimator": _KDE, "policy": _ALPHA},
-    "digits": {"source": {"kind": "digits"}, "estimator": _DIGITS, "policy": _ALPHA, "reuse": True},
+    "digits": {"source": {"kind": "digits"}, "estimator": _DIGITS, "policy": _ALPHA, "reuse": True, "threads": 1},
     "fashion-mnist": {"source": {"kind": "fashion-mnist"}, "estimator": _UNET, "policy": _ALPHA, "reuse": True},
     "cifar10": {"source": {"kind": "cifar10"}, "estimator": _UNET, "policy": _ALPHA, "reuse": True},
 }

@@ -7,6 +7,7 @@ training checkpoint of the generation under way.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -108,7 +109,7 @@ def _temporary_run(setting: Setting, config: str, watch: Watch | None) -> Iterat
 def _new_run(
     directory: RunDirectory, setting: Setting, config: str, watch: Watch | None, command: str
 ) -> Iterator[Generation]:
-    with directory.locked():
+    with directory.locked(), threads(setting.study.threads):
         directory.check_new()
         known = {"seed": setting.study.seed, "command": command, "classes": setting.study.source.classes}
         directory.create(config, {**facts(setting.device), **known})
@@ -116,10 +117,21 @@ def _new_run(
 
 
 def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None) -> Iterator[Generation]:
-    with directory.locked():
+    with directory.locked(), threads(setting.study.threads):
         recursion = Recursion(directory, setting, watch)
         recursion.note_differences(directory.manifest())
         yield from recursion.generations()
+
+
+@contextlib.contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Use this many CPU threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Recursion:

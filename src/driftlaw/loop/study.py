@@ -100,6 +100,8 @@ class Study(_Config):
             set is an independent sample of q.
         reuse: when a finite source has no unused fresh rows left, draw again in a new order (True) or stop (False).
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads while the study runs; None leaves torch's own number. A small network trains about as
+            fast on one, and does not slow down when the machine is busy.
         measures: what is measured after each generation.
         name: shown in reports.
 
@@ -122,6 +124,7 @@ class Study(_Config):
     mixing: Literal["stratified", "multinomial"] = "stratified"
     reuse: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
     measures: Measures = Field(default_factory=Measures)
     name: str = ""
 
@@ -142,7 +145,7 @@ class Study(_Config):
             if describe is None:
                 raise ConfigError(f"the {part} has no config(), so this study cannot be written to YAML", "give it one")
             values[part] = describe()
-        for key in ("samples", "generations", "seed", "mixing", "reuse", "device"):
+        for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
         return values | {"measures": self.measures.model_dump()}
 
