@@ -1,0 +1,146 @@
+"""The figures and claims of [KTV] (arXiv 2602.16601) made again: numbers only; :mod:`driftlaw.report` draws them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from driftlaw.errors import InputError, nearest
+from driftlaw.loop.reproduce import claims, tables
+from driftlaw.loop.reproduce.tanh_error import controlled
+from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
+from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
+from driftlaw.loop.reproduce.study import ALPHAS, GENERATIONS, StudyNumbers, Watch, draws, measure_population, silent
+
+__all__ = ["FIGURES", "Reproduction", "check_names", "population_study", "reproduce"]
+
+#: Targets that need the study.
+STUDY = frozenset({"fig1", "fig3", "fig4", "fig5", "table"})
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Targets in their order, each once; all of them for none.
+
+    Raises:
+        InputError: an unknown name, with the nearest.
+    """
+    for name in names:
+        if name not in FIGURES:
+            raise InputError(f"unknown figure {name!r}", nearest(name, FIGURES))
+    return tuple(f for f in FIGURES if f in names or not names)
+
+
+def population_study(
+    names: Sequence[str],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    generations: int = GENERATIONS,
+    seed: int = 0,
+    target_se: float = 0.01,
+    watch: Watch = silent,
+) -> StudyNumbers | None:
+    """The population study if one of the targets needs it."""
+    if not STUDY & set(names):
+        return None
+    return measure_population(alphas, generations, seed=seed, target_se=target_se, watch=watch)
+
+
+def reproduce(
+    names: Sequence[str] = (),
+    study: StudyNumbers | None = None,
+    *,
+    seed: int = 0,
+    target_se: float = 0.01,
+    settings: Mapping[str, Any] | None = None,
+) -> Reproduction:
+    """Make figures and claims.
+
+    Args:
+        names: targets of :data:`FIGURES`; none means all.
+        study: the measured study that fig1, fig3, fig4, fig5 and table need.
+        seed: seed of the named streams.
+        target_se: as of :func:`population_study`; scales the draws of fig2 and of the controlled error.
+        settings: what to remember of the run.
+
+    Raises:
+        InputError: an unknown target, or a target whose study is missing.
+    """
+    chosen, found, figures = check_names(names), [], []
+    if STUDY & set(chosen) and study is None:
+        raise InputError("these figures need a study", "pass population_study(names)")
+    for name in chosen:
+        made, said = _make(name, study, seed, target_se)
+        figures.append(made)
+        found += said
+    every = {c.key: c for c in found}
+    options = shlex.join(
+        [
+            str(part)
+            for key in ("mode", "alphas", "generations", "samples", "runs", "target-se", "seed")
+            for part in _flag(key, settings)
+        ]
+    )
+    ordered = [_with_command(every.get(key, missing), options) for key, missing in CLAIMS.items()]
+    return Reproduction({"seed": seed, **(settings or {})}, tuple(figures), tuple(ordered))
+
+
+def _flag(key: str, settings: Mapping[str, Any] | None) -> list[str]:
+    value = (settings or {}).get(key)
+    if value is None:
+        return []
+    if key == "mode":
+        return [f"--{value}"]
+    text = ",".join(f"{a:g}" for a in value) if isinstance(value, list | tuple) else str(value)
+    return [f"--{key}", text]
+
+
+def _with_command(claim: Claim, options: str) -> Claim:
+    return replace(claim, command=" ".join(filter(None, ("driftlaw reproduce", claim.figure, options))))
+
+
+def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) -> tuple[FigureData, list[Claim]]:
+    if name == "fig2":
+        table = tables.perturbations(on_mixture(seed, draws(8192, target_se)), on_digits(seed, draws(4096, target_se)))
+        return FigureData(name, {"eta": table}), claims.time_only(table)
+    if name == "controlled":
+        table = controlled(seed, draws(2000, target_se))
+        return FigureData(name, {"path-kl": table}), claims.controlled_case(table, seed)
+    assert study is not None
+    makers: dict[str, Callable[[], list[Claim]]] = {
+        "fig1": list,
+        "fig3": lambda: claims.one_generation(study),
+        "fig4": lambda: [*claims.infinite_drift(study), *claims.proposition_4_1()],
+        "fig5": lambda: [*claims.theorem_4_2(), *claims.accumulated(study)],
+        "table": lambda: [*claims.section_6(study), *claims.drift_figures()],
+    }
+    return getattr(tables, name)(study), makers[name]()
+
+
+def _missing(key: str, figure: str, title: str, statement: str) -> tuple[str, Claim]:
+    return key, Claim(key, figure, title, statement, "not measured in this run", f"Its target is {figure}.")
+
+
+#: Every claim of the page, in its order, as it reads where a run did not measure it.
+CLAIMS: dict[str, Claim] = dict(
+    _missing(*parts)
+    for parts in (
+        ("prop-3.1", "fig3", "Proposition 3.1", "KL(p̂ ‖ q) at t₀ is at most ε̂²/2."),
+        ("prop-3.1-equality", "fig3", "Equality in Proposition 3.1", "For a KDE or mixture it is an equality (ours)."),
+        ("prop-3.3", "fig3", "Proposition 3.3", "I ≥ η ε*²/4 − C ε*⁴ for small errors."),
+        ("thm-3.4", "fig3", "Theorem 3.4", "I ≤ 4 ε*² + c ε*⁴."),
+        ("eta-kde", "fig3", "η = 1 for a KDE", "Every score error of a kernel density estimate is seen."),
+        ("time-only", "fig2", "Time-only errors are not seen", "η is about 0 for an error that depends on time alone."),
+        ("rotation", "fig2", "Rotations are not seen", "η is 0 for a rotation."),
+        ("prop-4.1-i", "fig4", "Proposition 4.1 (i)", "If Σ ε*² diverges, so does Σ D_i."),
+        ("prop-4.1-ii", "fig4", "Proposition 4.1 (ii)", "Eventual floors on η and ε*² give a floor on limsup D_i."),
+        ("finite-chi2", "fig4", "χ² as the measure of drift", "D_i is finite and can be followed over generations."),
+        ("thm-4.2", "fig5", "Theorem 4.2, as displayed", "D + C_bias is comparable with the discounted sum."),
+        ("fig-5", "fig5", "Discounted contributions", "Drift is the discounted sum of past errors."),
+        ("accumulation-identity", "fig5", "Accumulation identity", "D_N = Σ G_i G_j ⟨δ_i, δ_j⟩ exactly (ours)."),
+        ("table-6", "table", "Mixture study, energies and KL", "The numbers of the population study."),
+        ("drift", "table", "Drift of the second moment", "Its growth at generation 20."),
+        ("controlled", "controlled", "Controlled error β tanh(x)", "Its path KL is .1403 / .5469 / 1.1973."),
+    )
+)
