@@ -72,12 +72,12 @@ class Statement:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
-        return {"generation": self.generation, "reference": self.reference, **self.bound.to_json()}
+        return {"generation": self.generation, "where": self.reference, **self.bound.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Statement:
         """Inverse of :meth:`to_json`."""
-        return cls(document["generation"], document["reference"], Bound.from_json(document))
+        return cls(document["generation"], document["where"], Bound.from_json(document))
 
 
 @dataclass(frozen=True, eq=False)

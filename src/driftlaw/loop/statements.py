@@ -30,6 +30,7 @@ from driftlaw.loop.bounds_report import Statement
 from driftlaw.measure.generation import PathMeasures
 from driftlaw.measure.innovations import Innovations
 from driftlaw.theory import bounds
+from driftlaw.theory.accumulation import alignment
 from driftlaw.theory.bounds import Assumption, Evidence
 from driftlaw.theory.propagator import propagator
 from driftlaw.theory.refresh import Array
@@ -135,8 +136,20 @@ def accumulated(rows: Rows, found: Innovations, energies: Sequence[Estimate] | N
     if alpha > 0:
         late = np.arange(N) >= N // 2
         level = found.statistic(lambda gamma: float(np.diag(gamma)[late].mean()), "mean late J")
-        for kind in ("aligned", "independent"):
-            yield Statement(None, mu, bounds.steady_state(alpha, level, kind, drift[-1]))
+        kappa = found.statistic(alignment, "alignment")
+        for kind, ideal in (("aligned", 1.0), ("independent", 0.0)):
+            steady = bounds.steady_state(alpha, level, kind, drift[-1])  # type: ignore[arg-type]
+            yield Statement(None, mu, replace(steady, assumptions=_audited(steady.assumptions, kappa, ideal)))
+
+
+def _audited(assumptions: Sequence[Assumption], kappa: Estimate, ideal: float) -> tuple[Assumption, ...]:
+    """The assumption kappa = `ideal` of a steady state, judged by the measured interval; a refused one refutes none."""
+    status: bounds.statement.Status = "checked" if kappa.low <= ideal <= kappa.high else "violated"
+    if kappa.is_refused:
+        status = UNKNOWN
+    return tuple(
+        replace(a, status=status, evidence=f"kappa = {kappa}") if a.name == "alignment" else a for a in assumptions
+    )
 
 
 def against_p(
@@ -216,7 +229,10 @@ def certificates(
     if rows.alpha and blur is None:
         ways = [(largest(hats), start), (largest(stars), reverse)]
         eps2, kl = min(ways, key=lambda way: float(way[1]) + float(way[0]) / 2)
-        yield Statement(None, "", bounds.tv_steady_state(rows.alpha, eps2, kl, tv[-1]))
+        steady = bounds.tv_steady_state(rows.alpha, eps2, kl, tv[-1])
+        assumptions = (steady.assumptions[0], *evidence.assumptions("A2"))
+        quantity = "TV(P_t0 p_hat^n, P_t0 p), all n"
+        yield Statement(None, "", replace(steady, assumptions=assumptions, quantity=quantity))
 
 
 # -- estimates ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
 from driftlaw.loop.store import storage_errors, write_text
-from driftlaw.report import figures, samples, words
+from driftlaw.report import bounds, figures, samples, words
 from driftlaw.report.vocabulary import MEASURES, TARGET, TRAINING_LAW, Measure, measure
 from driftlaw.theory.propagator import propagator
 
@@ -104,6 +104,7 @@ def build(history: History) -> str:
         legend=legend(history),
         memory=figures.memory("memory", squared_propagator(history)),
         memory_words=memory_words(history),
+        bounds=bounds.section(history),
         warnings=words.warnings(history),
         training=training(history),
         numbers=numbers(history),

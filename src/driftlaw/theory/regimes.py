@@ -219,7 +219,8 @@ def _driver(
     memory = float((g**2).sum())
     diagonal = float((g**2 * np.diag(gamma)).sum())
     if not diagonal > 0:
-        return kappa, "unknown", {}, ("the innovations are zero: nothing drives the drift",)
+        why = "the innovations are zero" if diagonal == 0 else "the innovations are not above their noise"
+        return kappa, "unknown", {}, (f"{why}: nothing can be said to drive the drift",)
     aligned = float(g @ gamma @ g) / diagonal
     factors = {"innovation": diagonal / memory, "memory": memory, "alignment": aligned}
     driver: Driver = (
@@ -231,6 +232,6 @@ def _driver(
     )
     reason = (
         f"today's drift = mean innovation {factors['innovation']:.3g} x memory {memory:.3g} x alignment {aligned:.3g} "
-        f"(kappa {kappa:.2f}): {driver}"
+        f"(kappa {kappa:.2f}, weighted by memory): {driver}"
     )
     return kappa, driver, factors, (reason,)
