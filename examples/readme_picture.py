@@ -121,9 +121,9 @@ def main() -> None:
         source="gmm",
         estimator=dl.KDE(0.6),
         policy=0.1,
-        samples=200,
-        generations=3,
-        measures={"density_samples": 200, "path_samples": 0},
+        samples=120,
+        generations=2,
+        measures={"density_samples": 100, "path_samples": 0},
     )
     with tempfile.TemporaryDirectory() as folder:
         for _ in dl.run(study, out=Path(folder) / "run"):

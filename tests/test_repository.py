@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 # Written in pieces so that this file does not contain what it forbids.
-MACHINE_PATHS = re.compile(r"(?<![\w.~$}])/(?:wor" + r"k|hom" + r"e|roo" + r"t|User" + r"s|mn" + r"t)/\w")
+MACHINE_PATHS = re.compile(r"(?<![\w.~$}])/(?:wor" + r"k|hom" + r"e|roo" + r"t|User" + r"s|mn" + r"t)/[\w.]")
 REGISTRIES = re.compile("py" + r"pi\.org|python" + r"hosted|(?:extra-)?index" + r"-url|artifac" + r"tory|dev" + r"pi\b")
 
 
