@@ -16,14 +16,14 @@ from driftlaw.loop.bounds import analyse
 from driftlaw.loop.bounds_report import BoundsReport, Statement, alignment_words, reference_words, regime_words
 from driftlaw.loop.history import load
 from driftlaw.loop.run import use_threads_of
-from driftlaw.theory.bounds import Assumption, Bound
+from driftlaw.theory.bounds import Assumption
 
 MARKS = {"checked": "✓", "not checkable from data": "?", "violated": "✗"}
 #: Where drift is measured; path statements compare laws at t0.
 SHORT = {"p": "L²(p)", "mixture": "L²(mix)", "": "t0"}
 LEGEND = (
     "assumptions: ✓ checked, ? not checkable from data, ✗ violated (the statement then says nothing); slack is bound / "
-    "measured; !! the measured value is beyond the bound by more than both intervals; intervals of bounds: --json"
+    "measured; !! the measured value is beyond the bound by more than 4 standard errors; intervals of bounds: --json"
 )
 
 
@@ -61,10 +61,11 @@ def bounds(
 def _table(statements: Iterable[Statement]) -> Table:
     """One row for each statement; a lower and an upper bound of one name share theirs."""
     table = Table("statement", "in", "measured", "lower", "upper", "slack", "assumptions", box=None, pad_edge=False)
-    rows: dict[tuple[str, str], list[Bound]] = {}
+    rows: dict[tuple[str, str], list[Statement]] = {}
     for s in statements:
-        rows.setdefault((s.reference, s.bound.name), []).append(s.bound)
-    for (reference, name), found in rows.items():
+        rows.setdefault((s.reference, s.bound.name), []).append(s)
+    for (reference, name), group in rows.items():
+        found = [s.bound for s in group]
         measured = found[0].measured
         low, high = (
             " ".join("-" if b.value.is_refused else f"{b.value.value:.4g}" for b in found if b.side != side)
@@ -73,7 +74,7 @@ def _table(statements: Iterable[Statement]) -> Table:
         slack = [f"{b.slack:.3g}" for b in found if b.slack == b.slack]
         short = name.replace("Proposition", "Prop.").replace("Theorem", "Thm")
         cells = (short, SHORT.get(reference, reference), "" if measured is None else str(measured))
-        wrong = " !!" if any(b.contradicted and not b.violated for b in found) else ""
+        wrong = " !!" if any(s.beyond and not s.bound.violated for s in group) else ""
         marks = compact(dict.fromkeys(a for b in found for a in b.assumptions)) + wrong
         table.add_row(*(escape(c) for c in (*cells, low, high, " ".join(slack), marks)))
     return table

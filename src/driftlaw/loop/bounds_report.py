@@ -24,6 +24,8 @@ from driftlaw.theory.refresh import Array
 from driftlaw.theory.regimes import Regime
 
 FORMAT = 1
+#: Standard errors between a bound and a measurement that count as a contradiction.
+CLEARLY = 4.0
 #: Reference laws of the accumulation identity in words; any other name is that of a feature map.
 REFERENCES = {"p": "L² of the target p", "mixture": "L² of the mixture of p and all generations"}
 
@@ -70,9 +72,22 @@ class Statement:
     reference: str
     bound: Bound
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the measurement is on the wrong side by more than 4 standard errors.
+
+        A report holds hundreds of comparisons, many of them equalities: disjoint 95 % intervals happen by chance there.
+        """
+        b = self.bound
+        if b.measured is None or not b.contradicted:
+            return False
+        gap = abs(b.measured.value - b.value.value)
+        return not gap <= CLEARLY * float(np.hypot(b.measured.stderr, b.value.stderr))
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
-        return {"generation": self.generation, "where": self.reference, **self.bound.to_json()}
+        place = {"generation": self.generation, "where": self.reference, "beyond": self.beyond}
+        return {**place, **self.bound.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Statement:

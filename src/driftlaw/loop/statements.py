@@ -247,8 +247,8 @@ def fraction(e: Estimate) -> Estimate:
 
 
 def largest(estimates: Sequence[Estimate]) -> Estimate:
-    """The estimate of largest value; a refused one wins, because the largest is then not known."""
-    return max(estimates, key=lambda e: math.inf if e.is_refused else e.value)
+    """The estimate of largest value; an infinite one wins, then a refused one, because the largest is not known."""
+    return max(estimates, key=lambda e: (e.is_infinite, e.is_refused, 0.0 if e.is_refused else e.value))
 
 
 def smallest(estimates: Sequence[Estimate]) -> Estimate:
@@ -257,12 +257,9 @@ def smallest(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
-    """Sum with the interval that holds whatever the dependence: the ends are added."""
-    if any(e.is_refused for e in estimates):
+    """Sum of non-negative numbers with the interval that holds whatever the dependence: the ends are added."""
+    if any(e.is_refused or e.is_infinite for e in estimates):
         return largest(estimates)
-    infinite = [e for e in estimates if e.is_infinite]
-    if infinite:
-        return infinite[0]
     value, stderr, low, high = (sum(getattr(e, k) for e in estimates) for k in ("value", "stderr", "low", "high"))
     warnings = dict.fromkeys(w for e in estimates for w in e.warnings)
     return Estimate(value, stderr, low, high, max(e.n for e in estimates), "sum", tuple(warnings))

@@ -40,7 +40,7 @@ class Innovations:
     Args:
         gram_blocks: ``[B, N, N]`` block observations whose mean is Gamma.
         drift_blocks: ``[B, N]`` block observations whose mean is D_1..D_N.
-        n: points or rows behind them.
+        n: points behind them, or rows of the smallest set.
         method: in words.
         reference: "p", "mixture" or the name of the feature map.
     """
@@ -181,7 +181,7 @@ def feature_innovations(
             means.append(np.stack([rows[c].mean(0) for c in cut]))
         halves.append(np.stack([m - means[0] for m in means[1:]]))  # [N, blocks, k]
     a, b = ((_deltas(h.reshape(len(h), -1), fresh, mixing).reshape(h.shape), h) for h in halves)
-    return _assemble_features(a, b, f"means of whitened {name} across independent halves", name)
+    return _assemble_features(a, b, small, f"means of whitened {name} across independent halves", name)
 
 
 def _deltas(f: Array, fresh: Array, mixing: Array) -> Array:
@@ -203,7 +203,7 @@ def _assemble(delta: Array, f: Array, block: NDArray[np.intp], method: str, refe
     return Innovations(grams, drifts, f.shape[1], method, reference)
 
 
-def _assemble_features(a: tuple[Array, Array], b: tuple[Array, Array], method: str, name: str) -> Innovations:
+def _assemble_features(a: tuple[Array, Array], b: tuple[Array, Array], n: int, method: str, name: str) -> Innovations:
     """Products of means across halves; leave-one-block-out pseudo-values turn them into block observations."""
     (da, fa), (db, fb) = a, b
 
@@ -217,7 +217,7 @@ def _assemble_features(a: tuple[Array, Array], b: tuple[Array, Array], method: s
     grams = np.stack([BLOCKS * gram - (BLOCKS - 1) * g for g, _ in left])
     drifts = np.stack([BLOCKS * drift - (BLOCKS - 1) * d for _, d in left])
     # the full-sample values are unbiased as they are: centre the observations on them
-    return Innovations(grams + gram - grams.mean(0), drifts + drift - drifts.mean(0), da.shape[1], method, name)
+    return Innovations(grams + gram - grams.mean(0), drifts + drift - drifts.mean(0), n, method, name)
 
 
 def _estimate(observations: Array, n: int, method: str) -> Estimate:

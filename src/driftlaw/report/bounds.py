@@ -128,7 +128,7 @@ def _card(name: str, group: Sequence[Statement], last: int) -> Card:
     quantity = first.quantity.replace(f"_{last}", "_n").replace(f"^{last}", "^n")
     return Card(
         name=first.name,
-        tag=_tag([s.bound for s in group]),
+        tag=_tag(group),
         formula=mathml(first.formula),
         about=_about(group[-1], quantity),
         figure=curve(name, first.name, group, last),
@@ -155,15 +155,15 @@ def readable(quantity: str) -> str:
     return quantity
 
 
-def _tag(found: Sequence[Bound]) -> str:
-    if all(b.note.startswith("not valid") for b in found):
+def _tag(found: Sequence[Statement]) -> str:
+    if all(s.bound.note.startswith("not valid") for s in found):
         return "not valid as printed"
-    speaking = [b for b in found if not b.violated]
+    speaking = [s for s in found if not s.bound.violated]
     if not speaking:
         return "says nothing here"
-    if any(b.contradicted for b in speaking):
+    if any(s.beyond for s in speaking):
         return "outside the bound"
-    if all(b.measured is None for b in speaking):
+    if all(s.bound.measured is None for s in speaking):
         return "not measured"
     return "within the bound"
 
@@ -211,7 +211,7 @@ def _whole(s: Statement) -> Card:
     slack = f" Slack {words.number(b.slack)}." if math.isfinite(b.slack) and not _infinite(b) else ""
     note = (readable(b.note[:1].upper() + b.note[1:]) + ".",) if b.note else ()
     stated = f"{measured}stated {sign} {words.estimate(b.value)}.{slack}"
-    return Card(b.name, _tag([b]), mathml(b.formula), _about(s, b.quantity), None, _badges([s], 1), (stated, *note))
+    return Card(b.name, _tag([s]), mathml(b.formula), _about(s, b.quantity), None, _badges([s], 1), (stated, *note))
 
 
 def _infinite(b: Bound) -> bool:
