@@ -1,6 +1,6 @@
 """Every Python snippet and every console block of the README and of docs/ runs, and prints what the page says.
 
-A page is one session: its blocks share names and a temporary folder, in order. A `text` block right after a Python
+The blocks of a page share names and a temporary folder, in order. A `text` block right after a Python
 block, and the lines below a `$ command`, are its expected output: words and whole numbers must agree, other numbers to
 5 %, and `...` stands for anything. `console exit=2` expects that exit code. A block marked `heavy` runs only with the
 heavy tests.
