@@ -8,9 +8,11 @@ import yaml
 from sklearn.datasets import load_digits
 
 from driftlaw.estimate import Estimate
+from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.store import RunDirectory, write_array, write_text
+from driftlaw.theory import FixedFraction, bounds, classify, propagator
 
 MANIFEST = {"driftlaw": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "threads": 1, "device": "cpu", "seed": 0,
             "classes": [str(k) for k in range(10)]}  # fmt: skip
@@ -134,3 +136,27 @@ def gmm(path, generations=20, seed=0) -> History:
     config = {"name": "gmm", "source": {"kind": "gmm"}, "estimator": {"kind": "kde", "bandwidth": 0.6}}
     config |= {"policy": {"kind": "fixed", "alpha": 0.5}, "samples": 500, "generations": generations, "seed": seed}
     return directory(path, config, arrays, records)
+
+
+def analysed(N=4, alpha=0.5, kappa=0.3):
+    """A report of made-up numbers: some statements silent, one contradicted, some without a measurement."""
+    policy = FixedFraction(alpha)
+    gram = 0.2 * ((1 - kappa) * np.eye(N) + kappa)
+    gram[0, 1] = gram[1, 0] = -0.05
+    G = propagator(policy, N)
+    drift = tuple(normal(float(d), 0.01) for d in np.diag(G @ gram @ G.T))
+    sizes = tuple(normal(0.2, 0.01) for _ in range(N))
+    statements = [Statement(n, "mixture", b) for n, b in enumerate(bounds.minkowski(policy, sizes, 0.0, drift), 1)]
+    for n in range(1, N + 1):
+        eps2 = normal(1.8 / n, 0.01)
+        statements.append(Statement(n, "", bounds.proposition_3_1(eps2, normal(0.01, 0.001), normal(0.9 / n, 0.01))))
+        statements.append(Statement(n, "", bounds.theorem_3_4(eps2, None, normal(0.5 / n, 0.01))))
+        statements.append(
+            Statement(n, "p", bounds.improved_floor(alpha, normal(0.2, 0.01), Estimate.infinite("x", "why")))
+        )
+        statements.append(Statement(n, "", bounds.sharp_first_order(0.1, eps2, normal(5.0, 0.01))))
+    statements.append(Statement(None, "mixture", bounds.theorem_4_2_displayed(alpha, [0.2] * N, 0.0, 1.0, drift[-1])))
+    statements.append(Statement(None, "", bounds.tv_steady_state(alpha, normal(0.2, 0.01), 0.0, normal(0.1, 0.01))))
+    found = Accumulation("mixture", "given", 100, G, gram, gram / 10, drift, sizes, normal(kappa, 0.01), 2e-16,
+                         classify(drift, policy, gram))  # fmt: skip
+    return BoundsReport("gmm", N, 0.02, 100, 0, tuple(statements), (found,), ("chi2 against p is infinite",))

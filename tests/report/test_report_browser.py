@@ -70,7 +70,10 @@ def pages(tmp_path_factory):
     two = report_runs.digits(
         root / "sweep" / "b", 3, alpha=0.9, drift=0.1, name="a long name without a space " + "x" * 120
     )
+    bounds = report_runs.gmm(root / "bounds", 4)
+    report_runs.analysed().save(bounds.directory.path)
     return {
+        "bounds": report.write(bounds),
         "digits": report.write(report_runs.digits(root / "digits")),
         "gmm": report.write(report_runs.gmm(root / "gmm")),
         "sweep": report.write_sweep({"a": one, "b" * 90: two}, root / "sweep"),
@@ -103,7 +106,9 @@ def visit(browser, pages):
         assert [url for url in asked if not url.startswith("data:")] == [address]
 
 
-@pytest.mark.parametrize(("name", "figures", "images"), [("digits", 13, 6), ("gmm", 44, 0), ("sweep", 10, 0)])
+@pytest.mark.parametrize(
+    ("name", "figures", "images"), [("digits", 13, 6), ("gmm", 44, 0), ("sweep", 10, 0), ("bounds", 36, 0)]
+)
 def test_every_figure_is_drawn(visit, name, figures, images):
     found = visit(name).evaluate(DRAWN)
     assert len(found["figures"]) == figures
@@ -118,7 +123,7 @@ def test_every_figure_is_drawn(visit, name, figures, images):
         assert complete
 
 
-@pytest.mark.parametrize("name", ["digits", "gmm", "sweep", "long"])
+@pytest.mark.parametrize("name", ["digits", "gmm", "sweep", "long", "bounds"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_fits_the_screen(visit, name, width):
     tab = visit(name, width)
@@ -126,7 +131,7 @@ def test_fits_the_screen(visit, name, width):
     assert tab.evaluate(CUT) <= 2
 
 
-@pytest.mark.parametrize("name", ["digits", "gmm", "sweep"])
+@pytest.mark.parametrize("name", ["digits", "gmm", "sweep", "bounds"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_readable_in_both_themes(visit, name, scheme):
     tab = visit(name, scheme=scheme)
