@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -93,8 +94,8 @@ def linear_gradient_energy(
     r"""Exact G^2 of the linear error :math:`e_t(x) = E_t (x - a_t m) + b_t` on the diffusion of N(m, Sigma).
 
     :math:`G^2 = \int_{t_0}^T \mathrm{tr}(S_t \Sigma_t S_t) + |b_t|^2\,dt` with
-    :math:`\Sigma_t = a_t^2\Sigma + \sigma_t^2 I` and :math:`S_t` from :func:`linear_gradient_part`; 64 Gauss-Legendre nodes in the clock of
-    :class:`~driftlaw.measure.path.Horizon` (to rounding for coefficients that are smooth in time).
+    :math:`\Sigma_t = a_t^2\Sigma + \sigma_t^2 I` and :math:`S_t` from :func:`linear_gradient_part`; 64 Gauss-Legendre
+    nodes in the clock of :class:`~driftlaw.measure.path.Horizon` (to rounding for smooth coefficients).
 
     Args:
         Sigma: ``[d, d]`` covariance at time 0, symmetric, positive definite.
@@ -245,7 +246,7 @@ class _Noise:
 
     def folds(self, rows: Tensor, purpose: str, k: int) -> Folds:
         parts = enumerate(rows.tensor_split(FOLDS))
-        return [lambda part=part, i=i: self.draws(part, purpose, k, i) for i, part in parts]  # type: ignore[misc]
+        return [partial(self.draws, part, purpose, k, i) for i, part in parts]
 
 
 def _halves(data: Tensor | Law, n: int, seed: int) -> tuple[Tensor, Tensor]:
