@@ -158,6 +158,13 @@ def test_alignment_of_laws():
     assert small.statistic(alignment, "alignment").value > 0.99
 
 
+def test_jackknife_of_a_mean_is_its_standard_error():
+    found = density_innovations(P, shifted(0.3, 0.5), *Replace().rows(2), n=2000)
+    linear = found.statistic(lambda gamma: gamma[1, 1], "J_1")
+    for part in ("value", "stderr", "low", "high"):
+        assert getattr(linear, part) == pytest.approx(getattr(found.sizes[1], part), rel=1e-9)
+
+
 def test_statistic_without_a_value_is_refused():
     real, same = draws([np.zeros(2)] * 2, 60, 0)
     found = feature_innovations(lambda x: x, real, [same], *Replace().rows(1))
