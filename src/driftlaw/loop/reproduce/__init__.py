@@ -9,10 +9,10 @@ from typing import Any
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.loop.reproduce import claims, tables
-from driftlaw.loop.reproduce.tanh_error import controlled
 from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
 from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
 from driftlaw.loop.reproduce.study import ALPHAS, GENERATIONS, StudyNumbers, Watch, draws, measure_population, silent
+from driftlaw.loop.reproduce.tanh_error import controlled
 
 __all__ = ["FIGURES", "Reproduction", "check_names", "population_study", "reproduce"]
 

@@ -15,11 +15,11 @@ import pandas as pd
 from driftlaw.estimate import Estimate
 from driftlaw.learn.kde import KDE
 from driftlaw.loop.population import population
-from driftlaw.loop.reproduce.tanh_error import AUDIT, T0, T, ceiling
 from driftlaw.loop.reproduce.perturbations import exact_eta_constant
 from driftlaw.loop.reproduce.published import COLUMNS, DRIFT, FLOORS, REQUIRED, TABLE, TOLERANCE, off
 from driftlaw.loop.reproduce.records import Claim, Number, Verdict, estimate_of
 from driftlaw.loop.reproduce.study import Step, StudyNumbers
+from driftlaw.loop.reproduce.tanh_error import AUDIT, T0, T, ceiling
 from driftlaw.process.mixture import GaussianMixture
 from driftlaw.theory.accumulation import accumulated_drift, alignment, contributions
 from driftlaw.theory.bounds import (
@@ -40,7 +40,7 @@ def _name(s: Step) -> str:
 
 
 def ratio(a: Estimate, b: Estimate, what: str) -> Estimate:
-    """a / b of independent estimates, delta method."""
+    """The ratio a / b of independent estimates, delta method."""
     value = a.value / b.value
     stderr = abs(value) * math.hypot(a.stderr / a.value, b.stderr / b.value)
     return Estimate.normal(value, stderr, min(a.n, b.n), what)
@@ -263,7 +263,8 @@ def infinite_drift(study: StudyNumbers) -> list[Claim]:
 def time_only(table: pd.DataFrame) -> list[Claim]:
     """The reading that time-only errors are not seen."""
     kinds = ("time-only, constant", "time-only, white 0.1", "time-only, white 0.01")
-    rows = {r["kind"]: estimate_of(r) for r in table[table.law.eq("mixture") & table.estimator.eq("stein")].to_dict("records")}  # fmt: skip
+    stein = table[table.law.eq("mixture") & table.estimator.eq("stein")]
+    rows = {r["kind"]: estimate_of(r) for r in stein.to_dict("records")}
     exact = exact_eta_constant(T - T0)
     return [
         Claim(
@@ -344,8 +345,8 @@ def theorem_4_2() -> list[Claim]:
             "Theorem 4.2, as displayed",
             "D_{N+1} + C_bias is comparable with the discounted sum, with constants that do not depend on N.",
             "not valid as printed",
-            "Under its own summability the right side tends to 0 and the left side stays above C_bias > 0. The additive "
-            "upper bound stands.",
+            "Under its own summability the right side tends to 0 and the left side stays above C_bias > 0. The "
+            "additive upper bound stands.",
             numbers,
         )
     ]
@@ -389,7 +390,8 @@ def proposition_4_1() -> list[Claim]:
 
 def controlled_case(table: pd.DataFrame, seed: int) -> list[Claim]:
     """The audit's path KL of the tanh error."""
-    numbers = [Number(f"path KL, β = {r['beta']:g}, {r['path']}", estimate_of(r), r["audit"]) for r in table.to_dict("records")]  # fmt: skip
+    records = table.to_dict("records")
+    numbers = [Number(f"path KL, β = {r['beta']:g}, {r['path']}", estimate_of(r), r["audit"]) for r in records]
     top = ceiling(seed).scaled((T - T0) / 2)
     numbers += [Number(f"ceiling of ε*²/2, β = {b:g}", top.scaled(b * b), v) for b, v in AUDIT.items()]
     best = min(max(off(n.measured.value, n.expected or 1.0) for n in numbers if n.what.endswith(path))
@@ -401,9 +403,9 @@ def controlled_case(table: pd.DataFrame, seed: int) -> list[Claim]:
             "Controlled error β tanh(x)",
             "Its path KL is .1403 / .5469 / 1.1973 at β = .1 / .2 / .3.",
             "confirmed" if best <= TOLERANCE else "not reproduced",
-            "Half the energy is smaller on the learned Euler chain (error pushing outwards or inwards) and on the ideal "
-            "path, and the printed values exceed what any weighting of times allows on the ideal path. They belong to "
-            "another horizon, clock, mixture or definition.",
+            "Half the energy is smaller on the learned Euler chain (error pushing outwards or inwards) and on the "
+            "ideal path, and the printed values exceed what any weighting of times allows on the ideal path. They belong "
+            "to another horizon, clock, mixture or definition.",
             tuple(numbers),
         )
     ]

@@ -7,9 +7,10 @@ For :math:`q = \sum_k w_k N(m_k, v_k I)` at time t, with :math:`\lambda_k = a_t^
     |x - a_t m_k|^2 = |x|^2 - 2 a_t\,x \cdot m_k + a_t^2 |m_k|^2, \qquad
     \nabla \log q_t = a_t \sum_k \frac{r_k}{\lambda_k} m_k - x \sum_k \frac{r_k}{\lambda_k} ,
 
-so that the memory is ``[n, K]`` where the general mixture needs ``[n, K, d]``. Generations of the recursion of laws have
-many components with few distinct variances (one for each age), whose logarithms are taken once. Everything is float64;
-the expansion of the square loses at most the digits by which :math:`|x|^2` exceeds the variances (about two here).
+so that the memory is ``[n, K]`` where the general mixture needs ``[n, K, d]``. Generations of the recursion of laws
+have many components with few distinct variances (one for each age), whose logarithms are taken once. Everything is
+float64; the expansion of the square loses at most the digits by which :math:`|x|^2` exceeds the variances (about two
+here).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class IsotropicMixture:
         if mixture.covariances.ndim != 1:
             raise InputError(f"{mixture!r} is not isotropic", "give one variance a component, or use it as it is")
         self.mixture = mixture
-        self._variances, self._age = mixture.covariances.unique(return_inverse=True)
+        self._variances, self._age = torch.unique(mixture.covariances, return_inverse=True)
         self._log_weights, self._means = mixture.weights.log(), mixture.means
         self._squares = mixture.means.square().sum(1)
 

@@ -50,6 +50,6 @@ def chi2_of_mixtures(r: IsotropicMixture, q: IsotropicMixture, *, n: int = 60_00
 
 
 def _log_gap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """log |e^a - e^b|, without overflow."""
+    """Logarithm of |e^a - e^b|, without overflow."""
     top = torch.maximum(a, b)
     return top + torch.log(-torch.expm1(-(a - b).abs()))

@@ -43,8 +43,8 @@ def row(e: Estimate, **keys: Any) -> dict[str, Any]:
 def estimate_of(record: Mapping[Any, Any]) -> Estimate:
     """Inverse of :func:`row`."""
     found = tuple(w for w in str(record["warnings"]).split(" | ") if w)
-    numbers = [float(record[k]) for k in ("value", "stderr", "low", "high")]
-    return Estimate(*numbers, int(record["n"]), str(record["method"]), found)
+    value, stderr, low, high = (float(record[k]) for k in ("value", "stderr", "low", "high"))
+    return Estimate(value, stderr, low, high, int(record["n"]), str(record["method"]), found)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 r"""The mixture study of [KTV] section 5, measured: one :class:`Step` for each alpha and generation i.
 
 ``measure_population`` runs the closed recursion of laws: no training set, no sampling error of a learner, every number
-with the standard error of its own Monte Carlo average alone. ``measure_runs`` takes the same numbers from the records of
-a finite study. Step i trains on q_i and makes p_hat^{i+1}; laws are compared at t0 (theory sections 1, 3, 4 and 6).
+with the standard error of its own Monte Carlo average alone. ``measure_runs`` takes the same numbers from the records
+of a finite study. Step i trains on q_i and makes p_hat^{i+1}; laws are compared at t0 (theory sections 1, 3, 4 and 6).
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def measure_population(
     """
     p = GaussianMixture.paper()
     target, steps = IsotropicMixture(p.diffuse(T0)), []
-    innovations, clouds = {}, {}
+    innovations: dict[float, Innovations] = {}
+    clouds: dict[tuple[float, int], Tensor] = {}
     for alpha in alphas:
         policy = FixedFraction(alpha)
         laws: list[IsotropicMixture] = []

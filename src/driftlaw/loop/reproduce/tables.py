@@ -64,15 +64,14 @@ def _infinite(rows: list[dict[str, object]], quantity: str, symbol: str) -> list
 
 def fig5(study: StudyNumbers) -> FigureData:
     """Discounted contributions, attributed contributions and the pairs of the last generation."""
-    parts = []
-    notes = []
+    parts, notes = [], []
     for alpha, found in study.innovations.items():
         made = contributions(propagator(FixedFraction(alpha), study.generations), found.gram)
-        for kind, matrix in (("discounted", made.discounted), ("attributed", made.attributed), ("pairwise", made.pairwise)):  # fmt: skip
-            first, second = np.meshgrid(*(range(k) for k in matrix.shape), indexing="ij")
-            parts.append(
-                pd.DataFrame({"alpha": alpha, "kind": kind, "row": first.ravel(), "column": second.ravel(), "value": matrix.ravel()})
-            )  # fmt: skip
+        for kind in ("discounted", "attributed", "pairwise"):
+            matrix = getattr(made, kind)
+            first, second = (index.ravel() for index in np.indices(matrix.shape))
+            columns = {"alpha": alpha, "kind": kind, "row": first, "column": second, "value": matrix.ravel()}
+            parts.append(pd.DataFrame(columns))
         share = made.discounted[-1].sum() / made.pairwise.sum()
         notes.append(
             f"Alpha {alpha:g}: the discounted sum is {share:.0%} of the drift of generation {study.generations};"

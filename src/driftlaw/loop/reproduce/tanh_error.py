@@ -1,9 +1,9 @@
 r"""The controlled error :math:`e = \beta \tanh(x)` on the paper's mixture: path KL by a chain and by exact marginals.
 
 For the Euler chain of the learned reverse process, path KL from the chain with the true score is
-:math:`KL_{init} + \tfrac12 \sum_k h_k E|e(Y_k)|^2` exactly (theory 3.1); under the ideal path the energy needs no chain.
-Along the ideal path :math:`E\sum_j \tanh^2(X_j)` stays below a ceiling, so :math:`\varepsilon_*^2 \le \beta^2 (T - t_0)
-\max_t E \sum_j \tanh^2`: an audit of this case printed .1403/.5469/1.1973, which is above that ceiling.
+:math:`KL_{init} + \tfrac12 \sum_k h_k E|e(Y_k)|^2` exactly (theory 3.1); under the ideal path the energy needs no
+chain. There :math:`E\sum_j \tanh^2(X_j)` stays below a ceiling, so :math:`\varepsilon_*^2 \le \beta^2 (T - t_0) \max_t
+E \sum_j \tanh^2`: an audit of this case printed .1403/.5469/1.1973, which is above that ceiling.
 """
 
 from __future__ import annotations

@@ -1,0 +1,115 @@
+"""``driftlaw reproduce``: the paper's figures and claims, made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from driftlaw.cli.console import err, out, parse_list, print_json
+from driftlaw.errors import InputError
+from driftlaw.loop import presets
+from driftlaw.loop import reproduce as loop
+from driftlaw.loop.reproduce.study import StudyNumbers, measure_runs
+from driftlaw.loop.study import Study
+from driftlaw.loop.sweep import Cell, sweep
+
+
+def reproduce(
+    figures: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIGURE]...", help=f"{', '.join(loop.FIGURES)}; none means all.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper/--population", help="Finite runs, or the closed recursion of laws (default).")
+    ] = False,
+    alphas: Annotated[str, typer.Option(help="Comma-separated fresh fractions.")] = "0.1,0.5,0.9",
+    generations: Annotated[int, typer.Option(min=1, help="Generations of the study.")] = 20,
+    runs: Annotated[int, typer.Option(min=1, help="With --paper: seeds of each alpha.")] = 10,
+    samples: Annotated[int, typer.Option(min=2, help="With --paper: rows of each training set.")] = 100_000,
+    workers: Annotated[int, typer.Option(min=1, help="With --paper: runs at the same time.")] = 1,
+    target_se: Annotated[
+        float | None, typer.Option(help="Relative standard error (0.01, or 0.02 with --paper).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="All randomness derives from it.")] = 0,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of page, figures and data; runs go on.")] = Path(
+        "runs/reproduce"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Make the figures of arXiv 2602.16601 again and say, claim by claim, what stands."""
+    from driftlaw.report import reproduce as report
+
+    names = loop.check_names(figures or [])
+    fractions = parse_list(alphas, float, "--alphas")
+    error = target_se if target_se is not None else 0.02 if paper else 0.01
+    check_numbers(fractions, error)
+    report.check_folder(out_dir)
+    settings: dict[str, Any] = {"mode": "paper" if paper else "population", "alphas": fractions}
+    settings |= {"generations": generations, "target-se": error, "seed": seed}
+    settings |= {"runs": runs, "samples": samples} if paper else {}
+    study: StudyNumbers | None
+    if paper and loop.STUDY & set(names):
+        report.claim_folder(out_dir, settings)
+        study = finite_study(out_dir / "runs", fractions, generations, runs, samples, workers, error, seed)
+    else:
+        study = loop.population_study(
+            names, alphas=fractions, generations=generations, seed=seed, target_se=error, watch=_watch
+        )
+    found = loop.reproduce(names, study, seed=seed, target_se=error, settings=settings)
+    page = report.write(found, out_dir)
+    if as_json:
+        print_json({**found.to_json(), "out": str(out_dir), "report": str(page)})
+        return
+    for claim in found.claims:
+        if claim.verdict == "not measured in this run":
+            continue
+        out.print(f"[bold]{claim.title}[/]: {claim.verdict}", soft_wrap=True)
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+        for n in claim.numbers:
+            table.add_row("", n.what, str(n.measured), "" if n.expected is None else f"compared with {n.expected:.4g}")
+        out.print(table)
+    out.print(f"report {page}", soft_wrap=True)
+
+
+def check_numbers(alphas: list[float], target_se: float) -> None:
+    """Reject what no study can use, before anything is written.
+
+    Raises:
+        InputError: an alpha outside (0, 1], twice the same, or none; a target that is not in (0, 1).
+    """
+    if not alphas or len(set(alphas)) < len(alphas) or not all(0 < a <= 1 for a in alphas):
+        raise InputError(f"--alphas {alphas} are not different numbers in (0, 1]", "for example --alphas 0.1,0.5,0.9")
+    if not 0 < target_se < 1:
+        raise InputError(f"--target-se {target_se} is not in (0, 1)", "0.01 means one per cent")
+
+
+def finite_study(
+    folder: Path,
+    alphas: list[float],
+    generations: int,
+    runs: int,
+    samples: int,
+    workers: int,
+    target_se: float,
+    seed: int,
+) -> StudyNumbers:
+    """Run or resume the finite study and take its numbers."""
+    config = presets.preset("gmm", "paper") | {"samples": samples, "generations": generations}
+    config["measures"] = {**config.get("measures", {}), "target_se": target_se}
+    base, total, done = Study.from_config(config), len(alphas) * runs, 0
+
+    def watch(cell: Cell, made: int) -> None:
+        nonlocal done
+        done += 1
+        err.print(f"{done}/{total} alpha {cell.alpha:g} seed {cell.seed}: {made} generations")
+
+    seeds = list(range(seed, seed + runs))
+    histories = sweep(base, folder, alphas=alphas, seeds=seeds, workers=workers, watch=watch)
+    return measure_runs(((c.alpha, h) for c, h in histories.items()), seed)
+
+
+def _watch(done: int, total: int, what: str) -> None:
+    if err.is_terminal:
+        err.print(f"{done}/{total} {what}")
