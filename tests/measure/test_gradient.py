@@ -10,9 +10,10 @@ from sklearn.datasets import load_digits
 from driftlaw.errors import InputError
 from driftlaw.learn.denoiser import Denoiser
 from driftlaw.learn.estimator import FitContext
+from driftlaw.measure import neural_critic
 from driftlaw.measure.critic import Draws, Fourier, Frame, Quadratic
 from driftlaw.measure.gradient import _halves, gradient_energy, linear_gradient_energy, linear_gradient_part
-from driftlaw.measure.neural_critic import Network
+from driftlaw.measure.neural_critic import Examples, Network, fit_network
 from driftlaw.measure.observability import observability
 from driftlaw.measure.path import path_energy
 from driftlaw.process.mixture import GaussianMixture
@@ -105,7 +106,8 @@ def some_critic(kind, frame, g):
     k, d = frame.size, len(frame.mean)
     if kind == "quadratic":
         S = torch.randn(k, k, generator=g, dtype=torch.float64)
-        return Quadratic(frame, S + S.mT, torch.randn(d, generator=g, dtype=torch.float64))
+        rho = torch.tensor(0.7, dtype=torch.float64) * (k < d)
+        return Quadratic(frame, S + S.mT, rho, torch.randn(d, generator=g, dtype=torch.float64))
     if kind == "fourier":
         omega, phase, theta = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((d, 5), (5,), (5,)))
         return Fourier(frame, omega, phase, theta)
@@ -144,7 +146,7 @@ def test_the_control_leaves_the_variance_that_noise_cannot_remove(t):
     a2, s2 = math.exp(-t), -math.expm1(-t)
     for i in range(3):
         c = torch.eye(3, dtype=torch.float64)[i]
-        gradient, xi = Quadratic(frame, torch.zeros(3, 3, dtype=torch.float64), c)(draws)
+        gradient, xi = Quadratic(frame, torch.zeros(3, 3).double(), torch.tensor(0.0), c)(draws)
         left = ((draws.score * gradient).sum(1) + xi)[:40_000]
         want = float(a2 * scales[i] / (a2 * scales[i] + s2) ** 2)
         assert float(left.var()) == pytest.approx(want, rel=5 * math.sqrt(2 / 40_000))
@@ -172,13 +174,50 @@ def test_gradients_are_gradients(kind):
 
 def test_directions_when_there_are_fewer_rows_than_numbers():
     g = torch.Generator().manual_seed(0)
-    rows = torch.randn(20, 50, generator=g, dtype=torch.float64) * torch.linspace(0.1, 2, 50, dtype=torch.float64)
+    rows = torch.randn(20, 150, generator=g, dtype=torch.float64) * torch.linspace(0.1, 2, 150, dtype=torch.float64)
     frame = Frame.of(rows)
     assert frame.size == 19
     assert torch.allclose(frame.basis.mT @ frame.basis, torch.eye(19, dtype=torch.float64), atol=1e-10)
     cov = torch.cov(rows.mT, correction=0)
     assert torch.allclose(frame.basis.mT @ cov @ frame.basis, torch.diag(frame.variances), atol=1e-10)
     assert frame.rest == pytest.approx(0.0, abs=1e-10)
+
+
+def test_joined_draws_keep_their_pairs():
+    law = GaussianMixture([1.0], torch.zeros(1, 2), 1.0)
+    frame = Frame(torch.zeros(2).double(), torch.eye(2).double(), torch.ones(2).double(), 0.0)
+    draws = [noised(law, 3, 0.5, seed=0), noised(law, 5, 0.2, seed=1)]
+    both = Examples.join([Examples.of(frame, d) for d in draws])
+    for at, d in ((both[torch.arange(3)], draws[0]), (both[torch.arange(3, 8)], draws[1])):
+        m = len(d.t) // 2
+        assert torch.equal(at.t, d.t[:m])
+        assert torch.equal(at.y, torch.stack([d.x[:m], d.x[m:]], 1).float())
+        noise = d.z / variance(d.t).sqrt()[:, None] + d.score
+        assert torch.equal(at.target, torch.stack([noise[:m], noise[m:]], 1).float())
+
+
+def test_a_network_learns_the_error_and_keeps_its_best_state(monkeypatch):
+    """Enough draws: its gradient is e, unshrunk. Too few: the state that did best on other draws, not the last."""
+    law = GaussianMixture([1.0], torch.zeros(1, 2), 1.0)
+    hat = Perturbed(law, lambda x, t: torch.sin(2 * x))
+    frame = Frame(torch.zeros(2).double(), torch.eye(2).double(), torch.ones(2).double(), 0.0)
+    test = noised(law, 8000, 0.5, hat, seed=1)
+    e = torch.sin(2 * test.x)
+
+    def fit(n, steps):
+        train, other = (Examples.of(frame, d) for d in (noised(law, n, 0.5, hat, seed=0), test))
+        return fit_network(frame, train, other, 32, steps, 256, torch.Generator().manual_seed(0))
+
+    def gain(network):
+        gradient = network(test)[0]
+        return float((2 * gradient * e - gradient.square()).sum(1).mean() / e.square().sum(1).mean())
+
+    learned = fit(8000, 300)
+    assert learned.scale > 0.85
+    assert gain(learned) > 0.8
+    early = fit(30, 600)
+    monkeypatch.setattr(neural_critic, "CHECKS", 1)
+    assert gain(early) > gain(fit(30, 600))
 
 
 # the estimate
@@ -277,6 +316,17 @@ def test_images_are_their_flattened_rows_and_blocks_change_nothing_but_rounding(
     assert abs(blocked.value - image.value) < 4 * math.hypot(blocked.stderr, image.stderr)
 
 
+@pytest.mark.parametrize("critic", CRITICS)
+def test_more_numbers_than_rows(critic):
+    """Directions chosen from the rows that fit the critic would be called an error of the score (300 numbers)."""
+    rows = torch.randn(400, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    got = gradient_energy(lambda x, t: -0.8 * x, rows, t0=T0, T=T, critic=critic, seed=0, **SMALL)
+    exact = 0.04 * 300 * L
+    assert 0.7 * exact < got.low < got.value < exact + 4 * got.stderr
+    zero = gradient_energy(lambda x, t: -x, rows, t0=T0, T=T, critic=critic, seed=0, **SMALL)
+    assert abs(zero.value) < 0.02 * exact
+
+
 def test_a_neural_denoiser_of_digits():
     """A badly trained network is found out by rows that it was not trained on, by every critic."""
     images = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
@@ -317,7 +367,7 @@ def hole(x, t):
         (lambda rows: gradient_energy(hole, rows), "NaN"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows[:63]), "at least 64"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows, n=63), "n >= 64"),
-        (lambda rows: gradient_energy(lambda x, t: -x, rows / 0), "first is row 0"),
+        (lambda rows: gradient_energy(lambda x, t: -x, rows / 0), "rows are NaN or infinite; the first is row 0"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows[:, 0]), "rows of shape"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows.long()), "float rows"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows, critic="furier"), "Did you mean 'fourier'"),

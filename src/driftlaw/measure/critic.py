@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -99,17 +99,20 @@ class Frame:
 
     @classmethod
     def of(cls, rows: Tensor) -> Frame:
-        """The frame of ``rows [n, d]`` float64."""
+        """The frame of ``rows [n, d]`` float64; complete (k = d) if d <= 128.
+
+        Directions that were chosen among more follow their rows: fit critics on other ones.
+        """
         mean = rows.mean(0)
         x = rows[:DIRECTION_ROWS] - mean
         n, d = x.shape
-        k = min(d, DIRECTIONS)
-        if n < d:  # the smaller of the two Gram matrices
+        if n < d and d > DIRECTIONS:  # the smaller of the two Gram matrices
             values, left = torch.linalg.eigh(x @ x.mT)
-            k = min(k, n - 1)
+            k = min(DIRECTIONS, n - 1)
             basis, _ = torch.linalg.qr(x.mT @ left[:, -k:])
         else:
             values, vectors = torch.linalg.eigh(x.mT @ x)
+            k = min(DIRECTIONS, d)
             basis = vectors[:, -k:]
         inside, total = values[-k:].clamp_min(0) / n, float(x.square().sum()) / n
         rest = max(total - float(inside.sum()), 0.0) / (d - k) if d > k else 0.0
@@ -120,6 +123,11 @@ class Frame:
         """Number k of principal directions."""
         return int(self.basis.shape[1])
 
+    @property
+    def others(self) -> int:
+        """Number d - k of the other directions."""
+        return len(self.mean) - self.size
+
     def centred(self, draws: Draws) -> Tensor:
         """Points minus the mean of the data at its time, ``[2m, d]``."""
         return draws.x - alpha(draws.t)[:, None] * self.mean
@@ -127,6 +135,12 @@ class Frame:
     def coordinates(self, draws: Draws) -> Tensor:
         """Principal coordinates ``[2m, k]``."""
         return self.centred(draws) @ self.basis
+
+    def split(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Principal coordinates ``[2m, k]`` and the part of the centred points outside their span ``[2m, d]``."""
+        x = self.centred(draws)
+        y = x @ self.basis
+        return y, x - y @ self.basis.mT
 
     def control(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Eigenvalues of C at times ``t [m]``: ``[m, k]`` along the basis and ``[m]`` elsewhere."""
@@ -142,22 +156,26 @@ class Frame:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """phi = y'Sy/2 + c'(x - mean), y the principal coordinates.
+    """phi = y'Sy/2 + rho |v|^2/2 + c'(x - mean), y the principal coordinates and v what is left of x - mean.
 
     Args:
         frame: the frame of y.
         S: ``[k, k]`` symmetric.
+        rho: ``[]``.
         c: ``[d]``.
     """
 
     frame: Frame
     S: Tensor
+    rho: Tensor
     c: Tensor
 
     def __call__(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Gradient and Xi; the trace is exact."""
-        gradient = self.frame.coordinates(draws) @ self.S @ self.frame.basis.mT + self.c
-        trace = (1 - self.frame.control(draws.t)[0]) @ self.S.diagonal()
+        y, v = self.frame.split(draws)
+        gradient = y @ self.S @ self.frame.basis.mT + self.rho * v + self.c
+        inside, outside = self.frame.control(draws.t)
+        trace = (1 - inside) @ self.S.diagonal() + (1 - outside) * self.rho * self.frame.others
         return gradient, (self.frame.noise(draws) * gradient).sum(1) + trace
 
 
@@ -167,33 +185,48 @@ def fit_quadratic(frame: Frame, folds: Folds, before: Sequence[Critic] = ()) -> 
     With M = E[w yy'], F = E[w (r y' + I - C)], :math:`r = \hat s + Cz/\sigma`: S M + M S = F + F' (a ridge is added
     to M) and c = E[w r]/E[w].
     """
-    parts = [_quadratic_moments(frame, blocks(), before) for blocks in folds]
+    moments = [_quadratic_moments(frame, blocks(), before) for blocks in folds]
 
     def symmetric(F: Tensor, M: Tensor) -> Callable[[float], Tensor]:
         values, Q = torch.linalg.eigh(M)
         values, both = values.clamp_min(0), Q.mT @ (F + F.mT) @ Q
         return lambda r: Q @ (both / (values[:, None] + values + 2 * r * values.mean())) @ Q.mT
 
-    S = _by_ridge([(F, M) for F, M, _, _ in parts], symmetric, lambda M, S: (S @ M * S).sum())
-    linear = [(g, W) for _, _, g, W in parts]
-    c = _by_ridge(linear, lambda g, W: lambda r: g / (W * (1 + r)), lambda W, c: W * c @ c)
-    return Quadratic(frame, S, c)
+    def scalar(b: Tensor, A: Tensor) -> Callable[[float], Tensor]:
+        return lambda r: b / (A * (1 + r))
+
+    def square(A: Tensor, theta: Tensor) -> Tensor:
+        return A * theta.square().sum()
+
+    S = _by_ridge([(m.F, m.M) for m in moments], symmetric, lambda M, S: (S @ M * S).sum())
+    c = _by_ridge([(m.g, m.W) for m in moments], scalar, square)
+    rho = torch.zeros((), dtype=torch.float64)
+    if frame.others:
+        rho = _by_ridge([(m.f, m.V) for m in moments], scalar, square)
+    return Quadratic(frame, S, rho, c)
 
 
-def _quadratic_moments(
-    frame: Frame, blocks: Iterable[Draws], before: Sequence[Critic]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    k, d = frame.size, len(frame.mean)
-    F, M = (torch.zeros(k, k, dtype=torch.float64) for _ in range(2))
-    g, W = torch.zeros(d, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+class _Moments(NamedTuple):
+    """Weighted sums: of r y' + I - C, yy', r.v + tr(I - C), |v|^2, r and 1 (r, v in all directions)."""
+
+    F: Tensor
+    M: Tensor
+    f: Tensor
+    V: Tensor
+    g: Tensor
+    W: Tensor
+
+
+def _quadratic_moments(frame: Frame, blocks: Iterable[Draws], before: Sequence[Critic]) -> _Moments:
+    sums = []
     for draws in blocks:
-        y, r = frame.coordinates(draws), draws.residual(before) + frame.noise(draws)
-        wy, w = draws.weight[:, None] * y, draws.weight
-        F += (r @ frame.basis).mT @ wy + torch.diag(w @ (1 - frame.control(draws.t)[0]))
-        M += wy.mT @ y
-        g += w @ r
-        W += w.sum()
-    return F, M, g, W
+        (y, v), r, w = frame.split(draws), draws.residual(before) + frame.noise(draws), draws.weight
+        wy = w[:, None] * y
+        inside, outside = frame.control(draws.t)
+        F = (r @ frame.basis).mT @ wy + torch.diag(w @ (1 - inside))
+        f = w @ ((r * v).sum(1) + (1 - outside) * frame.others)
+        sums.append(_Moments(F, wy.mT @ y, f, w @ v.square().sum(1), w @ r, w.sum()))
+    return _Moments(*(torch.stack(list(parts)).sum(0) for parts in zip(*sums, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
-from driftlaw.measure.critic import FOLDS, Critic, Draws, Folds, Frame, fit_fourier, fit_quadratic
-from driftlaw.measure.neural_critic import Network, fit_network, join
+from driftlaw.measure.critic import DIRECTIONS, FOLDS, Critic, Draws, Folds, Frame, fit_fourier, fit_quadratic
+from driftlaw.measure.neural_critic import Examples, Network, fit_network
 from driftlaw.measure.path import ROWS, Horizon
 from driftlaw.process.draws import BLOCK_BYTES
 from driftlaw.process.schedule import alpha, variance
@@ -48,6 +48,8 @@ CriticName = Literal["polynomial", "fourier", "neural"]
 MIN_ROWS = 64
 #: Antithetic pairs from which a neural critic learns.
 POOL = 32_768
+#: Numbers in their rows that lower it in high dimension, but not below an eighth.
+POOL_NUMBERS = 2**25
 #: Gauss-Legendre nodes of a closed form's integral over time.
 NODES = 64
 
@@ -167,7 +169,8 @@ def gradient_energy(
         data: rows at time 0, ``[n, d]`` or ``[n, c, h, w]``, or anything with ``sample`` (then `n` rows are drawn).
         t0: early-stopping time, > 0.
         T: horizon.
-        critic: "polynomial" (degree 2; quadratic in the 128 leading principal directions, linear in all), "fourier"
+        critic: "polynomial" (degree 2: all of it in the 128 leading principal directions; linear and
+            isotropic in the others), "fourier"
             (that and random waves) or "neural" (that and a network of the principal coordinates).
         n: rows used, at most; a random part of a longer tensor.
         seed: seed of the named streams.
@@ -199,7 +202,7 @@ def gradient_energy(
             raise InputError(f"gradient_energy with {name} = {size}", f"give {name} >= 1")
     fit, held_out = _halves(data, n, seed)
     noise = _Noise(checked(score_hat), horizon, strata, seed, features if critic == "fourier" else 1)
-    frame = Frame.of(fit.flatten(1).cpu().double())
+    frame, fit = _frame(fit)
     critics: list[list[Critic]] = []
     for k in range(strata):
         chosen: list[Critic] = [fit_quadratic(frame, noise.folds(fit, "polynomial", k))]
@@ -268,23 +271,30 @@ def _halves(data: Tensor | Law, n: int, seed: int) -> tuple[Tensor, Tensor]:
     return rows[order[:half]], rows[order[half:]]
 
 
+def _frame(fit: Tensor) -> tuple[Frame, Tensor]:
+    """The frame, and the fitting rows left for the critics: half where directions are chosen, else all."""
+    d = fit[0].numel()
+    cut = len(fit) // 2 if d > DIRECTIONS else 0
+    return Frame.of((fit[:cut] if cut else fit).flatten(1).cpu().double()), fit[cut:]
+
+
 def _fit_neural(
     noise: _Noise, frame: Frame, fit: Tensor, critics: list[list[Critic]], width: int, steps: int, batch: int
 ) -> Network:
     """A network for what `critics` leave, on a pool of noised rows; a quarter of the rows decides when to stop."""
     cut = 3 * len(fit) // 4
+    size = min(POOL, max(POOL // 8, POOL_NUMBERS // fit[0].numel()))
 
-    def pool(rows: Tensor, purpose: str, pairs: int) -> Draws:
+    def pool(rows: Tensor, purpose: str, pairs: int) -> Examples:
         rounds = max(1, pairs // (noise.strata * len(rows)))
         parts = []
         for i in range(rounds * noise.strata):
             k = i % noise.strata
-            for draws in noise.draws(rows[: pairs // noise.strata], purpose, k, i // noise.strata):
-                left = draws.residual(critics[k])
-                parts.append(Draws(draws.x, draws.z, draws.t, draws.weight, left))
-        return join(parts)
+            for draws in noise.draws(rows[: max(1, pairs // noise.strata)], purpose, k, i // noise.strata):
+                parts.append(Examples.of(frame, draws, critics[k]))
+        return Examples.join(parts)
 
-    train, test = pool(fit[:cut], "neural train", POOL), pool(fit[cut:], "neural test", POOL // 2)
+    train, test = pool(fit[:cut], "neural train", size), pool(fit[cut:], "neural test", size // 2)
     return fit_network(frame, train, test, width, steps, batch, generator(noise.seed, "gradient", "network"))
 
 

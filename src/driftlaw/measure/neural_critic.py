@@ -11,18 +11,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from driftlaw.measure.critic import Draws, Frame
+from driftlaw.measure.critic import Critic, Draws, Frame
 from driftlaw.process.schedule import alpha, sigma, variance
 
-#: Hidden layers and how many validations a fit makes.
-LAYERS, CHECKS = 2, 10
+#: Hidden layers, learning rate, and how many validations a fit makes.
+LAYERS, RATE, CHECKS = 2, 3e-3, 10
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network learns from: antithetic pairs in principal coordinates.
+
+    Args:
+        y: ``[m, 2, k]`` float32 coordinates.
+        target: ``[m, 2, k]`` float32, (learned score minus earlier critics + z/sigma) in the same coordinates.
+        t: ``[m]``.
+        weight: ``[m]``, weights of time.
+    """
+
+    y: Tensor
+    target: Tensor
+    t: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, frame: Frame, draws: Draws, before: Sequence[Critic] = ()) -> Examples:
+        """The examples of `draws`, whose first half pairs with the second."""
+        m = len(draws.t) // 2
+        target = (draws.residual(before) + draws.z / sigma(draws.t)[:, None]) @ frame.basis
+        y, target = (v.float().reshape(2, m, -1).transpose(0, 1) for v in (frame.coordinates(draws), target))
+        return cls(y, target, draws.t[:m], draws.weight[:m])
+
+    @classmethod
+    def join(cls, parts: Sequence[Examples]) -> Examples:
+        """All of them."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, index: Tensor) -> Examples:
+        return Examples(self.y[index], self.target[index], self.t[index], self.weight[index])
 
 
 @dataclass(frozen=True)
@@ -49,96 +85,66 @@ class Network:
             weights += [size * torch.randn(outputs, inputs, generator=g), torch.zeros(outputs)]
         return cls(frame, tuple(weights))
 
-    def gradient(self, draws: Draws, training: bool = False) -> Tensor:
-        """Gradient in principal coordinates, ``[2m, k]`` float64, with a graph to the weights when `training`."""
-        a2, s2 = alpha(draws.t).square(), variance(draws.t)
-        sd = (a2 * self.frame.variances.mean() + s2).sqrt()[:, None].float()
+    def gradient(self, y: Tensor, t: Tensor, training: bool = False) -> Tensor:
+        """Gradient in principal coordinates, shape of ``y [..., k]``, with a graph to the weights when `training`."""
+        time = t.reshape(t.shape + (1,) * (y.ndim - t.ndim)).expand(*y.shape[:-1], 1)
+        sd = (alpha(time).square() * self.frame.variances.mean() + variance(time)).sqrt().float()
+        clock = time.log().float() / 3
         with torch.enable_grad():
-            y = (self.frame.coordinates(draws).float() / sd).requires_grad_()
-            clock = draws.t.log()[:, None].float() / 3
-            h = torch.cat([y, clock, clock.sin(), clock.cos()], 1)
+            unit = (y.float() / sd).requires_grad_()
+            h = torch.cat([unit, clock, clock.sin(), clock.cos()], -1)
             for i in range(0, len(self.weights), 2):
                 h = functional.linear(h, self.weights[i], self.weights[i + 1])
                 if i < 2 * LAYERS:
                     h = functional.silu(h)
-            (slope,) = torch.autograd.grad(h.sum(), y, create_graph=training)
-            return slope.double() * (self.scale / sigma(draws.t))[:, None]
+            (slope,) = torch.autograd.grad(h.sum(), unit, create_graph=training)
+            return slope * (self.scale / sigma(time)).float()
 
     def __call__(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Gradient ``[2m, d]`` and Xi in the denoising form."""
-        gradient = self.gradient(draws) @ self.frame.basis.mT
+        gradient = self.gradient(self.frame.coordinates(draws), draws.t).double() @ self.frame.basis.mT
         return gradient, (draws.z * gradient).sum(1) / sigma(draws.t)
 
 
 def fit_network(
-    frame: Frame, train: Draws, test: Draws, width: int, steps: int, batch: int, g: torch.Generator
+    frame: Frame, train: Examples, test: Examples, width: int, steps: int, batch: int, g: torch.Generator
 ) -> Network:
     """Adam with a cosine rate on `train`; the best state and its best factor in [0, 1] on `test`.
 
     Args:
         frame: mean and directions of the data.
-        train: draws whose ``score`` is what the critics before left.
-        test: the same of other rows.
+        train: examples to learn from.
+        test: examples of other rows.
         width: hidden width.
         steps: optimisation steps.
         batch: antithetic pairs of a step.
         g: source of weights and batches.
     """
-    start = Network.initial(frame, width, g)
-    weights = [w.requires_grad_() for w in start.weights]
-    optimiser = torch.optim.Adam(weights, lr=3e-3)
-    targets = _targets(frame, train)
-    pairs = len(train.t) // 2
-    best, best_gain = Network(frame, tuple(w.detach() for w in weights), 0.0), 0.0
-    for step in range(1, steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-        index = torch.randint(pairs, (min(batch, pairs),), generator=g)
-        index = torch.cat([index, index + pairs])
-        part = rows_of(train, index)
+    weights = [w.requires_grad_() for w in Network.initial(frame, width, g).weights]
+    optimiser = torch.optim.Adam(weights, lr=RATE)
+    best, best_gain = Network(frame, tuple(w.detach().clone() for w in weights), 0.0), 0.0
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        part = train[torch.randint(len(train), (min(batch, len(train)),), generator=g)]
         with torch.enable_grad():
-            gradient = Network(frame, tuple(weights)).gradient(part, training=True)
-            loss = part.weight @ (gradient.square() - 2 * gradient * targets[index]).sum(1) / part.weight.sum()
+            linear, square = _moments(Network(frame, tuple(weights)), part, training=True)
+            loss = (square - 2 * linear) / part.weight.sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if step % max(1, steps // CHECKS) == 0:
+        if (step + 1) % max(1, steps // CHECKS) == 0 or step + 1 == steps:
             now = Network(frame, tuple(w.detach().clone() for w in weights))
-            linear, square = _on(now, test)
-            factor = min(max(linear / square, 0.0), 1.0) if square > 0 else 0.0
-            gain = 2 * factor * linear - factor**2 * square
+            blocks = [_moments(now, test[index]) for index in torch.split(torch.arange(len(test)), 4096)]
+            linear, square = (torch.stack(list(sums)).sum() for sums in zip(*blocks, strict=True))
+            factor = min(max(float(linear / square), 0.0), 1.0) if square > 0 else 0.0
+            gain = float(2 * factor * linear - factor**2 * square)
             if gain > best_gain:
                 best, best_gain = Network(frame, now.weights, factor), gain
     return best
 
 
-def rows_of(draws: Draws, index: Tensor) -> Draws:
-    """Some of the draws."""
-    return Draws(*(v[index] for v in (draws.x, draws.z, draws.t, draws.weight, draws.score)))
-
-
-def _targets(frame: Frame, draws: Draws) -> Tensor:
-    """What the gradient is regressed on: (score + z/sigma) in principal coordinates, ``[2m, k]``."""
-    return (draws.score + draws.z / sigma(draws.t)[:, None]) @ frame.basis
-
-
-def _on(network: Network, draws: Draws, block: int = 8192) -> tuple[float, float]:
+def _moments(network: Network, part: Examples, training: bool = False) -> tuple[Tensor, Tensor]:
     """Weighted sums of target.gradient and |gradient|^2."""
-    linear = square = 0.0
-    for index in torch.split(torch.arange(len(draws.t)), block):
-        part = rows_of(draws, index)
-        gradient = network.gradient(part)
-        linear += float(part.weight @ (_targets(network.frame, part) * gradient).sum(1))
-        square += float(part.weight @ gradient.square().sum(1))
-    return linear, square
-
-
-def join(parts: Sequence[Draws]) -> Draws:
-    """Draws one after the other, all +z before all -z."""
-
-    def merge(*tensors: Tensor) -> Tensor:
-        halves = [v.chunk(2) for v in tensors]
-        return torch.cat([h[0] for h in halves] + [h[1] for h in halves])
-
-    columns = zip(*((p.x, p.z, p.t, p.weight, p.score) for p in parts), strict=True)
-    return Draws(*(merge(*column) for column in columns))
+    gradient = network.gradient(part.y, part.t, training)
+    per_pair = ((part.target * gradient).sum((1, 2)), gradient.square().sum((1, 2)))
+    return part.weight @ per_pair[0].double(), part.weight @ per_pair[1].double()
