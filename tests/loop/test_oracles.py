@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import driftlaw as dl
-from driftlaw.errors import InputError
+from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import FitContext
 from driftlaw.loop.generation import Past, Setting, training_set
 
@@ -146,3 +146,7 @@ def test_a_model_that_returns_nan_stops_the_run_with_nothing_half_written(tmp_pa
         list(dl.run(study, tmp_path / "run"))
     assert len(dl.load(tmp_path / "run")) == 0
     assert not (tmp_path / "run/generations/001/samples.npy").exists()
+    study.estimator.sample = lambda n, generator: torch.zeros(n, 10)  # repaired by its author
+    assert len(list(dl.resume(tmp_path / "run", study=study))) == 2
+    with pytest.raises(ConfigError, match="not the one"):
+        dl.resume(tmp_path / "run", study=study.model_copy(update={"samples": 31}))

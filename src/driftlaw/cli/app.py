@@ -16,6 +16,7 @@ from driftlaw.errors import DriftlawError
 app = typer.Typer(
     name="driftlaw",
     no_args_is_help=True,
+    epilog="Start with: driftlaw run digits. Exit codes: 0 done, 1 a gate failed, 2 bad usage or input.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

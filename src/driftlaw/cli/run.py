@@ -20,22 +20,35 @@ from driftlaw.loop.cost import Plan, plan
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
 
+#: Warnings printed after a run; the report has them all.
+MOST_NOTES = 4
+
 Out = Annotated[Path | None, typer.Option("--out", help="New run directory (default: runs/NAME).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
 def run(
     study: Annotated[str, typer.Argument(help="gmm, digits, fashion-mnist, cifar10, or the path of a YAML file.")],
-    alpha: Annotated[float | None, typer.Option(help="Fraction of fresh real data in every training set.")] = None,
-    policy: Annotated[str | None, typer.Option(help="fixed:0.1, replace, accumulate, window:3,0.1, ...")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Fraction of fresh real data; short for --policy fixed:ALPHA.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="replace, fixed:0.1, schedule:1,0,0.5, accumulate, accumulate-subsample, window:3,0.1."),
+    ] = None,
     generations: Annotated[int | None, typer.Option(help="How many models are trained in turn.")] = None,
     samples: Annotated[int | None, typer.Option(help="Rows of each training set.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
-    preset: Annotated[str | None, typer.Option(help="smoke, laptop (default) or paper.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of a built-in study: smoke (about a minute), laptop (default) or paper (as published)."
+        ),
+    ] = None,
     out_dir: Out = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value with a dotted key; repeatable.")
+        list[str] | None, typer.Option("--set", help="Such as estimator.bandwidth=0.4; repeatable, applied last.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     as_json: Json = False,
@@ -92,8 +105,11 @@ def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> No
         )
         return
     _print_table(history)
-    for warning in dict.fromkeys(w for g in history for w in g.warnings):
+    notes = list(dict.fromkeys(w for g in history for w in g.warnings))
+    for warning in notes[:MOST_NOTES]:
         err.print("[yellow]note[/] " + escape(warning), soft_wrap=True)
+    if len(notes) > MOST_NOTES:
+        err.print(f"[yellow]note[/] and {len(notes) - MOST_NOTES} more in the report")
     out.print(f"peak memory {loop.peak_memory_mib():.0f} MiB")
     out.print(f"report {page}", soft_wrap=True)
 
@@ -102,10 +118,10 @@ def _print_table(history: History) -> None:
     """The drift by generation: as many measures as fit on a line, the most telling first."""
     order = ("kl", "tv", "chi2", "mmd2", "frechet", "recall", "precision", "coverage", "chi2_lower")
     present = [n for n in order if any(n in g.divergence for g in history)]
-    names = present[: max(2, (out.width - 14) // 22)]
+    names = present[: max(2, (out.width - 14) // 27)]
     table = Table("n", "real", *names, box=None, header_style="bold", pad_edge=False)
-    if history.generations and history.generations[0].floor:
-        floor = history.generations[0].floor
+    floor = history.generations[0].floor if history.generations else {}
+    if any(n in floor for n in names):
         table.add_row("floor", "", *(_short(floor.get(n)) for n in names), style="dim")
     for g in history:
         table.add_row(str(g.index), f"{g.alpha:.0%}", *(_short(g.divergence.get(n)) for n in names))

@@ -21,14 +21,18 @@ def sweep(
     workers: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     generations: Annotated[int | None, typer.Option(help="How many models are trained in turn.")] = None,
     samples: Annotated[int | None, typer.Option(help="Rows of each training set.")] = None,
-    preset: Annotated[str | None, typer.Option(help="smoke, laptop (default) or paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size of a built-in study: smoke, laptop (default) or paper.")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value with a dotted key; repeatable.")
+        list[str] | None, typer.Option("--set", help="Such as estimator.bandwidth=0.4; repeatable, applied last.")
     ] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; unfinished sweeps go on.")] = Path(
         "runs/sweep"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+    ] = False,
 ) -> None:
     """Run a study for every alpha and seed and write one combined report."""
     from driftlaw import report

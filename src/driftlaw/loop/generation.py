@@ -337,14 +337,15 @@ def densities(
         if index > 1:
             against_q = compare_laws(law, q, n=measures.density_samples, seed=seed, tail=_pair(v_hat, v_q))
         path = PathMeasures()
-        if measures.path_samples:
+        fitted: ExactLaw | None = getattr(model, "fitted", None)
+        if measures.path_samples and fitted is not None:
             own = getattr(model, "t0", 0.0)
             t0 = own if own > 0 else measures.t0
             late = math.exp(-t0)  # q at t0; a model with its own t0 is already there
             tail = _pair(v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
                          None if v_q is None else late * v_q + 1 - late)  # fmt: skip
             path = path_measures(
-                model.fitted,  # type: ignore[attr-defined]
+                fitted,
                 q,
                 t0=t0,
                 T=measures.T,

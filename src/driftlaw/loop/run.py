@@ -76,16 +76,28 @@ def run(
     return _new_run(directory, setting, config, watch, command)
 
 
-def resume(path: str | os.PathLike[str], *, watch: Watch | None = None) -> Iterator[Generation]:
+def resume(
+    path: str | os.PathLike[str], *, watch: Watch | None = None, study: Study | None = None
+) -> Iterator[Generation]:
     """Continue a killed or unfinished run; yields the generations that were still missing.
 
+    Args:
+        path: the run directory.
+        watch: told about progress.
+        study: the study that the run was started with, when it holds an estimator or policy of your own; built-in
+            ones are rebuilt from the directory.
+
     Raises:
+        ConfigError: `study` is another one than the run was started with.
         RunDirectoryError: not a run, of a newer format, or locked by another process.
         CorruptFileError: a stored file is damaged; the message names it.
     """
     directory = RunDirectory(path)
     directory.manifest()
-    study = Study.from_config(yaml.safe_load((directory.path / CONFIG).read_text()))
+    config = yaml.safe_load((directory.path / CONFIG).read_text())
+    if study is not None and study.config() != config:
+        raise ConfigError(f"the study given is not the one in {directory.path / CONFIG}", "start a new run for it")
+    study = study or Study.from_config(config)
     return _resumed_run(directory, Setting(study, pick_device(study.device)), watch)
 
 
