@@ -181,6 +181,11 @@ def test_directions_when_there_are_fewer_rows_than_numbers():
     cov = torch.cov(rows.mT, correction=0)
     assert torch.allclose(frame.basis.mT @ cov @ frame.basis, torch.diag(frame.variances), atol=1e-10)
     assert frame.rest == pytest.approx(0.0, abs=1e-10)
+    other = torch.randn(4000, 150, generator=g, dtype=torch.float64)
+    fresh, second = Frame.of(rows, other), (other - frame.mean).mT @ (other - frame.mean) / 4000
+    assert torch.equal(fresh.basis, frame.basis)
+    assert torch.allclose(fresh.variances, (frame.basis.mT @ second @ frame.basis).diagonal())
+    assert fresh.rest == pytest.approx(float(second.trace() - fresh.variances.sum()) / (150 - 19))
 
 
 def test_joined_draws_keep_their_pairs():

@@ -98,23 +98,24 @@ class Frame:
     rest: float
 
     @classmethod
-    def of(cls, rows: Tensor) -> Frame:
-        """The frame of ``rows [n, d]`` float64; complete (k = d) if d <= 128.
+    def of(cls, rows: Tensor, fresh: Tensor | None = None) -> Frame:
+        """The frame of ``rows [n, d]`` float64, complete (k = d) if d <= 128.
 
-        Directions that were chosen among more follow their rows: fit critics on other ones.
+        Directions chosen among more than 128 follow the rows that chose them: variances are those of `fresh` rows then,
+        and critics are to be fitted on these.
         """
         mean = rows.mean(0)
         x = rows[:DIRECTION_ROWS] - mean
         n, d = x.shape
         if n < d and d > DIRECTIONS:  # the smaller of the two Gram matrices
-            values, left = torch.linalg.eigh(x @ x.mT)
             k = min(DIRECTIONS, n - 1)
-            basis, _ = torch.linalg.qr(x.mT @ left[:, -k:])
+            basis, _ = torch.linalg.qr(x.mT @ torch.linalg.eigh(x @ x.mT)[1][:, -k:])
         else:
-            values, vectors = torch.linalg.eigh(x.mT @ x)
             k = min(DIRECTIONS, d)
-            basis = vectors[:, -k:]
-        inside, total = values[-k:].clamp_min(0) / n, float(x.square().sum()) / n
+            basis = torch.linalg.eigh(x.mT @ x)[1][:, -k:]
+        centred = (rows if fresh is None else fresh) - mean
+        inside = (centred @ basis).square().mean(0)
+        total = float(centred.square().sum()) / len(centred)
         rest = max(total - float(inside.sum()), 0.0) / (d - k) if d > k else 0.0
         return cls(mean, basis, inside, rest)
 

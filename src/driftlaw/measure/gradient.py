@@ -275,7 +275,8 @@ def _frame(fit: Tensor) -> tuple[Frame, Tensor]:
     """The frame, and the fitting rows left for the critics: half where directions are chosen, else all."""
     d = fit[0].numel()
     cut = len(fit) // 2 if d > DIRECTIONS else 0
-    return Frame.of((fit[:cut] if cut else fit).flatten(1).cpu().double()), fit[cut:]
+    rows = fit.flatten(1).cpu().double()
+    return (Frame.of(rows[:cut], rows[cut:]) if cut else Frame.of(rows)), fit[cut:]
 
 
 def _fit_neural(
