@@ -1,7 +1,7 @@
 r"""A measured number never travels alone.
 
-Everything that leaves :mod:`driftlaw.measure` is an :class:`Estimate`: a value with its standard error, a 95 % interval,
-the number of observations behind it, the method, and warnings in words. A quantity that is infinite has the value
+Everything that leaves :mod:`driftlaw.measure` is an :class:`Estimate`: a value with its standard error, a 95 %
+interval, the number of observations behind it, the method, and warnings in words. A quantity that is infinite has the value
 ``inf`` and says so; a quantity that cannot be given has the value ``nan`` and says why (it is *refused*).
 """
 
@@ -73,6 +73,8 @@ class Estimate:
 
         Args:
             observations: ``[n]``, at least two, finite.
+            method: how they were made, in words.
+            warnings: what a reader must know.
 
         Raises:
             InputError: fewer than two observations, or NaN among them.
