@@ -66,7 +66,7 @@ class TestBadInput:
         return ClassModel.fit(self.phi, self.x, self.y if y is None else y, self.x, self.y, classes, **options)
 
     def test_unknown_kind(self):
-        with pytest.raises(InputError, match="did you mean 'knn'"):
+        with pytest.raises(InputError, match="Did you mean 'knn'"):
             self.fit(kind="kn")
 
     def test_wrong_length(self):

@@ -102,7 +102,7 @@ def test_fingerprint_follows_content():
 
 class TestBadInput:
     def test_unknown_kind(self):
-        with pytest.raises(InputError, match="did you mean 'pca'"):
+        with pytest.raises(InputError, match="Did you mean 'pca'"):
             FeatureMap.fit(rows(10, 2), "pac")
 
     def test_dimension(self):
