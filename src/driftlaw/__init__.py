@@ -25,6 +25,9 @@ _NAMES = {
     "Accumulate": "driftlaw.theory.refresh",
     "AccumulateSubsample": "driftlaw.theory.refresh",
     "Window": "driftlaw.theory.refresh",
+    "observability": "driftlaw.measure.observability",
+    "path_energy": "driftlaw.measure.path",
+    "gradient_energy": "driftlaw.measure.gradient",
     "propagator": "driftlaw.theory.propagator",
     "accumulated_drift": "driftlaw.theory.accumulation",
     "Study": "driftlaw.loop.study",
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
     from driftlaw.loop.run import run as run
     from driftlaw.loop.study import Study as Study
     from driftlaw.loop.sweep import sweep as sweep
+    from driftlaw.measure.gradient import gradient_energy as gradient_energy
+    from driftlaw.measure.observability import observability as observability
+    from driftlaw.measure.path import path_energy as path_energy
     from driftlaw.process.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
