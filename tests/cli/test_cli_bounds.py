@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import driftlaw as dl
-from driftlaw.cli import app
+from driftlaw.cli import app, console
 
 MEASURES = {"samples": 60, "density_samples": 200, "path_samples": 200}
 
@@ -26,7 +26,7 @@ def driftlaw(folder, monkeypatch, capsys):
 
     def run(*args):
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.setattr(console.out, "_width", 160)
         monkeypatch.setattr(sys, "argv", ["driftlaw", *map(str, args)])
         with pytest.raises(SystemExit) as stopped:
             app.main()

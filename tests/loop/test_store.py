@@ -104,7 +104,7 @@ def test_newer_format_foreign_folder_and_edited_config_are_refused(directory, tm
     (directory.path / "config.yaml").write_text("name: x\n")
     manifest = directory.manifest()
     (directory.path / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(RunDirectoryError, match=r"format 99.*upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99.*Upgrade"):
         directory.manifest()
     (directory.path / "manifest.json").write_text("{")
     with pytest.raises(CorruptFileError, match=r"manifest.json"):
