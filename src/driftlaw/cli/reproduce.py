@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,14 +29,14 @@ def reproduce(
     generations: Annotated[int, typer.Option(min=1, help="Generations of the study.")] = 20,
     runs: Annotated[int, typer.Option(min=1, help="With --paper: seeds of each alpha.")] = 10,
     samples: Annotated[int, typer.Option(min=2, help="With --paper: rows of each training set.")] = 100_000,
-    workers: Annotated[int, typer.Option(min=1, help="With --paper: runs at the same time.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: the cores, at most 3).")] = None,
     target_se: Annotated[
         float | None, typer.Option(help="Relative standard error (0.01, or 0.02 with --paper).")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All randomness derives from it.")] = 0,
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder of page, figures and data; runs go on.")] = Path(
-        "runs/reproduce"
-    ),
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder of page, figures and data (default: runs/reproduce[-FIGURE]).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Make the figures of arXiv 2602.16601 again and say, claim by claim, what stands."""
@@ -45,22 +46,30 @@ def reproduce(
     fractions = parse_list(alphas, float, "--alphas")
     error = target_se if target_se is not None else 0.02 if paper else 0.01
     check_numbers(fractions, error)
-    report.check_folder(out_dir)
+    folder = out_dir or Path("runs") / "-".join(["reproduce", *(names if figures else ())])
+    report.check_folder(folder)
     settings: dict[str, Any] = {"mode": "paper" if paper else "population", "alphas": fractions}
     settings |= {"generations": generations, "target-se": error, "seed": seed}
     settings |= {"runs": runs, "samples": samples} if paper else {}
+    processes = workers or min(3, os.cpu_count() or 1)
     study: StudyNumbers | None
     if paper and loop.STUDY & set(names):
-        report.claim_folder(out_dir, settings)
-        study = finite_study(out_dir / "runs", fractions, generations, runs, samples, workers, error, seed)
+        report.claim_folder(folder, settings)
+        study = finite_study(folder / "runs", fractions, generations, runs, samples, processes, error, seed)
     else:
         study = loop.population_study(
-            names, alphas=fractions, generations=generations, seed=seed, target_se=error, watch=_watch
+            names,
+            alphas=fractions,
+            generations=generations,
+            seed=seed,
+            target_se=error,
+            workers=processes,
+            watch=_watch,
         )
     found = loop.reproduce(names, study, seed=seed, target_se=error, settings=settings)
-    page = report.write(found, out_dir)
+    page = report.write(found, folder)
     if as_json:
-        print_json({**found.to_json(), "out": str(out_dir), "report": str(page)})
+        print_json({**found.to_json(), "out": str(folder), "report": str(page)})
         return
     for claim in found.claims:
         if claim.verdict == "not measured in this run":

@@ -139,23 +139,29 @@ def _text(value: Any) -> str:
 
 
 def _claim(c: Claim) -> dict[str, Any]:
-    numbers = [
-        {
-            "what": n.what,
-            "value": words.number(n.measured.value, 4),
-            "interval": f"{words.number(n.measured.low)} to {words.number(n.measured.high)}" if n.measured.stderr > 0 else "",
-            "expected": "" if n.expected is None else words.number(n.expected, 4),
-        }
-        for n in c.numbers
-    ]  # fmt: skip
+    numbers = []
+    for n in c.numbers:
+        e = n.measured
+        interval = f"{words.number(e.low, 4)} to {words.number(e.high, 4)}" if e.stderr > 0 else ""
+        expected = "" if n.expected is None else words.number(n.expected, 4)
+        numbers.append({"what": n.what, "value": words.number(e.value, 4), "interval": interval, "expected": expected})
     return {"claim": c, "tag": VERDICTS[c.verdict], "numbers": numbers}
 
 
 def _figure(data: FigureData, drawn: list[Panel]) -> dict[str, Any]:
     files = [f"{data.name}-{name}.parquet" for name in data.tables]
-    title, grid = FIGURES[data.name], "small" if data.name in {"fig1"} else ""
-    return {"name": data.name, "title": title, "text": EXPLAINED[data.name], "panels": drawn, "grid": grid,
-            "files": files, "key": _key(data), "notes": [] if drawn else data.notes, "table": _table(data)}  # fmt: skip
+    title, grid = FIGURES[data.name], {"fig1": "five", "fig2": "wide"}.get(data.name, "")
+    return {
+        "name": data.name,
+        "title": title,
+        "text": EXPLAINED[data.name],
+        "panels": drawn,
+        "grid": grid,
+        "files": files,
+        "key": _key(data),
+        "notes": [] if drawn else data.notes,
+        "table": _table(data),
+    }
 
 
 def _key(data: FigureData) -> list[tuple[str, str]]:
@@ -170,9 +176,7 @@ def _table(data: FigureData) -> dict[str, Any] | None:
         return None
     frame = data.tables["numbers"]
     kinds = [k for k in ("energy_ideal", "energy_learned", "kl", "second_moment_drift") if k in set(frame.quantity)]
-    head = [
-        heading for k in kinds for heading in ((_HEADS[k], "printed") if k != "second_moment_drift" else (_HEADS[k],))
-    ]
+    head = [h for k in kinds for h in ((_HEADS[k],) if k == "second_moment_drift" else (_HEADS[k], "printed"))]
     rows = []
     for (alpha, i), group in frame.groupby(["alpha", "i"]):
         cells = []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from driftlaw.loop.reproduce.records import FigureData
 from driftlaw.report import figures, words
@@ -18,18 +20,19 @@ from driftlaw.report.svg import COLOURS, Canvas
 
 #: Colour name and marker of each alpha, in order.
 SERIES = (("series-1", "o"), ("series-2", "s"), ("series-3", "^"), ("series-4", "D"), ("series-5", "v"))
-EDGE = {"markeredgecolor": COLOURS["surface"], "markeredgewidth": 0.6}
+EDGE: dict[str, Any] = {"markeredgecolor": COLOURS["surface"], "markeredgewidth": 0.6}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing with its title and what it does not show."""
+    """One drawing with its title, what it does not show, and a key of ``(words, colour name)``."""
 
     name: str
     title: str
     text: str
     figure: Markup | None
     notes: tuple[str, ...] = ()
+    key: tuple[tuple[str, str], ...] = ()
 
 
 def panels(data: FigureData) -> list[Panel]:
@@ -52,7 +55,7 @@ def _fig1(data: FigureData) -> Iterator[Panel]:
     for alpha, group in points.groupby("alpha"):
         real = group.loc[group.generation.eq(0), ["pc1", "pc2"]].to_numpy()
         for n, cloud in group[group.generation.gt(0)].groupby("generation"):
-            title = f"α = {alpha:g}, generation {n}"
+            title = f"α = {alpha:g}, n = {n}"
             alt = f"Draws of generation {n} at alpha {alpha:g} over the target in its two principal components."
             figure = figures.scatter(f"fig1-{alpha:g}-{n}".replace(".", ""), real, cloud[["pc1", "pc2"]].to_numpy(),
                                      limits, alt)  # fmt: skip
@@ -91,42 +94,55 @@ def _fig2(data: FigureData) -> Iterator[Panel]:
 def _fig3(data: FigureData) -> Iterator[Panel]:
     table = data.tables["one-generation"]
     wide = table.pivot_table(index=["alpha", "i"], columns="quantity", values="value", dropna=False)
-    yield _versus(wide, "kl_upper", "kl", "fig3-kl", "Proposition 3.1", "KL_init + ε̂²/2, nats", "KL(p̂ ‖ q) at t₀, nats",
-                  "Measured KL against its bound, one point a generation. On the line the bound is an equality.",
-                  {"": 1.0})  # fmt: skip
+    axes = ("KL_init + ε̂²/2, nats", "KL(p̂ ‖ q) at t₀, nats")
+    text = "Measured KL against its bound, one point a generation. On the line the bound is an equality."
+    yield _versus(wide[["kl_upper", "kl"]], "fig3-kl", "Proposition 3.1", axes, text, (1.0,))
     finite = wide[np.isfinite(wide.chi2)]
     left = [f"α = {a:g}, i = {i}" for a, i in wide.index[~np.isfinite(wide.chi2)]]
     notes = (f"Not drawn, because χ² is infinite or not given: {', '.join(left)}.",) if left else ()
-    yield _versus(finite, "chi2_sharp", "chi2", "fig3-chi2", "Proposition 3.3 and Theorem 3.4", "η ε*²",
-                  "χ²(p̂ ‖ q) at t₀", "Dashed: η ε*² (the small-error limit, ours); dotted: one quarter of it and four "
-                  "times ε*², the leading terms of the paper's bounds.",
-                  {"sharp": 1.0, "lower": 0.25, "upper": 4.0}, notes)  # fmt: skip
+    text = (
+        "Dashed: η ε*² (the small-error limit, ours); dotted: one quarter and four times it, the leading terms of the "
+        "paper's bounds (the upper one without η, which is near 1 here)."
+    )
+    axes, title = ("η ε*²", "χ²(p̂ ‖ q) at t₀"), "Proposition 3.3 and Theorem 3.4"
+    if len(finite):
+        yield _versus(finite[["chi2_sharp", "chi2"]], "fig3-chi2", title, axes, text, (1.0, 0.25, 4.0), notes)
+    else:
+        yield Panel("fig3-chi2", title, "", None, notes)
     for alpha, group in table.groupby("alpha"):
         yield _estimators(float(str(alpha)), group)
 
 
 def _versus(
-    wide: pd.DataFrame, x: str, y: str, name: str, title: str, xlabel: str, ylabel: str, text: str,
-    lines: dict[str, float], notes: tuple[str, ...] = (),
-) -> Panel:  # fmt: skip
-    alphas = sorted(wide.index.get_level_values("alpha").unique())
+    pairs: pd.DataFrame,
+    name: str,
+    title: str,
+    labels: tuple[str, str],
+    text: str,
+    factors: tuple[float, ...],
+    notes: tuple[str, ...] = (),
+) -> Panel:
+    """Second column against the first, both logarithmic, with lines ``y = factor x``."""
+    alphas = sorted(pairs.index.get_level_values("alpha").unique())
+    x, y = pairs.columns
     canvas = Canvas(300, 230)
     with canvas as axes:
         axes.grid(True)
-        ends = np.array([wide[x].min() / 1.6, wide[x].max() * 1.6])
-        for key, factor in lines.items():
+        ends = np.array([pairs[x].min() / 1.6, pairs[x].max() * 1.6])
+        for factor in factors:
             style = (0, (4, 2)) if factor == 1 else (0, (1, 2))
-            axes.plot(ends, factor * ends, color=COLOURS["muted"], linewidth=1, linestyle=style, label=key)
+            axes.plot(ends, factor * ends, color=COLOURS["muted"], linewidth=1, linestyle=style)
         for alpha in alphas:
             colour, marker = colour_of(alphas, alpha)
-            rows = wide.loc[alpha]
-            axes.plot(rows[x], rows[y], marker, color=COLOURS[colour], markersize=5.5, **EDGE)  # type: ignore[arg-type]
+            rows = pairs.loc[alpha]
+            axes.plot(rows[x], rows[y], marker, color=COLOURS[colour], markersize=5.5, **EDGE)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-    span = f"{words.number(float(wide[y].min()), 2)} to {words.number(float(wide[y].max()), 2)}"
-    return Panel(name, title, text, canvas.svg(name, f"{ylabel} against {xlabel}, {len(wide)} points, {span}."), notes)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+    span = " to ".join(words.number(float(v), 2) for v in (pairs[y].min(), pairs[y].max()))
+    alt = f"{labels[1]} against {labels[0]}, {len(pairs)} points, {span}."
+    return Panel(name, title, text, canvas.svg(name, alt), notes)
 
 
 #: How each estimator of eta is drawn: colour, marker, words.
@@ -140,25 +156,29 @@ ESTIMATORS = {
 
 def _estimators(alpha: float, group: pd.DataFrame) -> Panel:
     name, top = f"fig3-eta-{alpha:g}", 1.4
-    above = []
+    notes, key = [], []
     canvas = Canvas(300, 200)
     with canvas as axes:
         axes.axhline(1, color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (1, 2)))
         for quantity, (colour, marker, label) in ESTIMATORS.items():
             rows = group[group.quantity.eq(quantity) & np.isfinite(group.value)]
-            high = rows[rows.value > top]
-            above += [f"{label} at i = {i}: {words.number(v)}" for i, v in zip(high.i, high.value, strict=True)]
+            if rows.empty:
+                continue
+            key.append((label, colour))
+            if len(high := rows[rows.value > top]):
+                reach = " to ".join(dict.fromkeys(words.number(v) for v in (high.value.min(), high.value.max())))
+                notes.append(f"Above the axis: {label} at i = {words.ranges(high.i)}, {reach}.")
             rows = rows[rows.value <= top]
             axes.vlines(rows.i, rows.low, rows.high, color=COLOURS[colour], linewidth=1)
-            axes.plot(rows.i, rows.value, marker, color=COLOURS[colour], markersize=4.5, **EDGE)  # type: ignore[arg-type]
+            axes.plot(rows.i, rows.value, marker, color=COLOURS[colour], markersize=4.5, **EDGE)
         axes.set_ylim(0, top)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
         axes.set_xlabel("generation i")
         axes.set_ylabel("observability η")
     eta = group[group.quantity.eq("observability")].value
-    alt = f"Estimates of eta by generation at alpha {alpha:g}; conditional variance from {eta.min():.3f} to {eta.max():.3f}."
-    notes = (f"Above the axis: {'; '.join(above)}.",) if above else ()
-    svg = canvas.svg(name.replace(".", ""), alt)
-    return Panel(name, f"η by its estimators, α = {alpha:g}", "The first-order reading is right for small errors only.", svg, notes)  # fmt: skip
+    reach = f"{eta.min():.3f} to {eta.max():.3f}"
+    svg = canvas.svg(name.replace(".", ""), f"Estimates of eta by generation, alpha {alpha:g}; {reach}.")
+    return Panel(name, f"η by its estimators, α = {alpha:g}", "", svg, tuple(notes), tuple(key))
 
 
 #: Quantity, title, axis and whether the axis is logarithmic.
@@ -179,8 +199,10 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
         rows = table[table.quantity.eq(quantity)]
         finite = rows[np.isfinite(rows.value)]
         notes = tuple(data.notes) if quantity == "chi2" else ()
-        if finite.empty:
-            yield Panel(f"fig4-{quantity}", title, "", None, notes or ("Not measured in this run.",))
+        if finite.generation.nunique() < min(2, last):
+            values = (f"α = {r['alpha']:g}: {words.number(r['value'])} in generation {r['generation']}."
+                      for r in finite.to_dict("records"))  # fmt: skip
+            yield Panel(f"fig4-{quantity}", title, "", None, (*notes, *values) or ("Not measured in this run.",))
             continue
         canvas = Canvas(280, 190)
         with canvas as axes:
@@ -204,7 +226,7 @@ def _band(axes: Axes, group: pd.DataFrame, colour: str, marker: str) -> None:
     high = group.high.where(np.isfinite(group.high), group.value)
     low = group.low.where(np.isfinite(group.low), group.value)
     axes.fill_between(group.generation, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(group.generation, group.value, color=colour, linewidth=1.6, marker=marker, markersize=4, **EDGE)  # type: ignore[arg-type]
+    axes.plot(group.generation, group.value, color=colour, linewidth=1.6, marker=marker, markersize=4, **EDGE)
 
 
 KINDS = {
@@ -251,7 +273,8 @@ def _heat(name: str, matrix: np.ndarray, down: str, across: str, square: bool) -
         axes.set_ylim(size - 0.4, -0.6)
         axes.set_xlabel(across)
         axes.set_ylabel(down)
-    alt = f"Heat map, {down} by {across}; largest {words.number(float(matrix.max()))}, smallest {words.number(float(matrix.min()))}."
+    low, high = (words.number(float(v)) for v in (matrix.min(), matrix.max()))
+    alt = f"Heat map, {down} by {across}; largest {high}, smallest {low}."
     return canvas.svg(name.replace(".", ""), alt)
 
 
@@ -264,14 +287,15 @@ def _controlled(data: FigureData) -> Iterator[Panel]:
             colour, marker = SERIES[k]
             axes.plot(
                 group.beta, group.value, color=COLOURS[colour], marker=marker, linewidth=1.4, markersize=5, **EDGE
-            )  # type: ignore[arg-type]
+            )
         first = table.drop_duplicates("beta")
         axes.plot(first.beta, first.audit, "x", color=COLOURS["ink"], markersize=7)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("β")
         axes.set_ylabel("path KL, nats")
-    said = "; ".join(
-        f"β {b:g} {p}: {words.number(v)}" for b, p, v in zip(table.beta, table.path, table.value, strict=True)
-    )
-    yield Panel("controlled", "Path KL of β tanh(x)", "Circles: learned chain, error outwards; squares: inwards; triangles: ideal path; crosses: the audit's values.",
-                canvas.svg("controlled", f"Path KL by beta. {said}."))  # fmt: skip
+    ends = zip(table.beta, table.path, table.value, strict=True)
+    said = "; ".join(f"β {b:g} {path}: {words.number(v)}" for b, path, v in ends)
+    key = tuple((str(path), SERIES[k][0]) for k, path in enumerate(dict.fromkeys(table.path)))
+    text = "Crosses: the values that an audit printed."
+    figure = canvas.svg("controlled", f"Path KL by beta. {said}.")
+    yield Panel("controlled", "Path KL of β tanh(x)", text, figure, key=key)

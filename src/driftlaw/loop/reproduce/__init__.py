@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,16 @@ from driftlaw.errors import InputError, nearest
 from driftlaw.loop.reproduce import claims, tables
 from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
 from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
-from driftlaw.loop.reproduce.study import ALPHAS, GENERATIONS, StudyNumbers, Watch, draws, measure_population, silent
+from driftlaw.loop.reproduce.study import (
+    ALPHAS,
+    GENERATIONS,
+    StudyNumbers,
+    Watch,
+    draws,
+    measure_population,
+    one_thread,
+    silent,
+)
 from driftlaw.loop.reproduce.tanh_error import controlled
 
 __all__ = ["FIGURES", "Reproduction", "check_names", "population_study", "reproduce"]
@@ -39,12 +47,13 @@ def population_study(
     generations: int = GENERATIONS,
     seed: int = 0,
     target_se: float = 0.01,
+    workers: int = 1,
     watch: Watch = silent,
 ) -> StudyNumbers | None:
     """The population study if one of the targets needs it."""
     if not STUDY & set(names):
         return None
-    return measure_population(alphas, generations, seed=seed, target_se=target_se, watch=watch)
+    return measure_population(alphas, generations, seed=seed, target_se=target_se, workers=workers, watch=watch)
 
 
 def reproduce(
@@ -75,38 +84,45 @@ def reproduce(
         figures.append(made)
         found += said
     every = {c.key: c for c in found}
-    options = shlex.join(
-        [
-            str(part)
-            for key in ("mode", "alphas", "generations", "samples", "runs", "target-se", "seed")
-            for part in _flag(key, settings)
-        ]
-    )
+    options = _options(settings or {})
     ordered = [_with_command(every.get(key, missing), options) for key, missing in CLAIMS.items()]
     return Reproduction({"seed": seed, **(settings or {})}, tuple(figures), tuple(ordered))
 
 
-def _flag(key: str, settings: Mapping[str, Any] | None) -> list[str]:
-    value = (settings or {}).get(key)
-    if value is None:
-        return []
-    if key == "mode":
-        return [f"--{value}"]
-    text = ",".join(f"{a:g}" for a in value) if isinstance(value, list | tuple) else str(value)
-    return [f"--{key}", text]
+#: Settings that a command line need not name, by mode; the others become flags of their name.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "population": {"mode": "population", "alphas": list(ALPHAS), "generations": 20, "target-se": 0.01, "seed": 0},
+    "paper": {"alphas": list(ALPHAS), "generations": 20, "target-se": 0.02, "seed": 0, "runs": 10, "samples": 100_000},
+}
+
+
+def _options(settings: Mapping[str, Any]) -> str:
+    """The flags that repeat these settings."""
+    usual = DEFAULTS[settings.get("mode", "population")]
+    parts = []
+    for key, value in settings.items():
+        if usual.get(key) == value:
+            continue
+        text = ",".join(f"{a:g}" for a in value) if isinstance(value, list | tuple) else f"{value}"
+        parts.append(f"--{value}" if key == "mode" else f"--{key} {text}")
+    return " ".join(parts)
 
 
 def _with_command(claim: Claim, options: str) -> Claim:
-    return replace(claim, command=" ".join(filter(None, ("driftlaw reproduce", claim.figure, options))))
+    return replace(claim, command=f"driftlaw reproduce {claim.figure} {options}".rstrip())
 
 
 def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) -> tuple[FigureData, list[Claim]]:
     if name == "fig2":
-        table = tables.perturbations(on_mixture(seed, draws(8192, target_se)), on_digits(seed, draws(4096, target_se)))
+        with one_thread():
+            parts = on_mixture(seed, draws(8192, target_se)), on_digits(seed, draws(2048, target_se))
+        table = tables.perturbations(*parts)
         return FigureData(name, {"eta": table}), claims.time_only(table)
     if name == "controlled":
-        table = controlled(seed, draws(2000, target_se))
-        return FigureData(name, {"path-kl": table}), claims.controlled_case(table, seed)
+        with one_thread():
+            table = controlled(seed, draws(2000, target_se))
+            said = claims.controlled_case(table, seed)
+        return FigureData(name, {"path-kl": table}), said
     assert study is not None
     makers: dict[str, Callable[[], list[Claim]]] = {
         "fig1": list,

@@ -166,7 +166,7 @@ def on_mixture(seed: int = 0, n: int = 8192) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def on_digits(seed: int = 0, n: int = 4096) -> pd.DataFrame:
+def on_digits(seed: int = 0, n: int = 2048) -> pd.DataFrame:
     """The same on images: q is the empirical law of the digits, whose diffused score is exact.
 
     One more row is the error of a small denoiser trained on these digits, its divergence by random probes.

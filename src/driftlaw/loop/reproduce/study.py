@@ -8,7 +8,10 @@ of a finite study. Step i trains on q_i and makes p_hat^{i+1}; laws are compared
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +99,7 @@ def measure_population(
     *,
     seed: int = 0,
     target_se: float = 0.01,
+    workers: int = 1,
     watch: Watch = silent,
 ) -> StudyNumbers:
     """Measure the recursion of laws of the paper's mixture.
@@ -105,36 +109,61 @@ def measure_population(
         generations: N.
         seed: seed of the named streams.
         target_se: relative standard error to reach for the energies and KL.
-        watch: told after each generation.
+        workers: processes; they change the time, not the numbers.
+        watch: told after each alpha.
     """
-    p = GaussianMixture.paper()
-    target, steps = IsotropicMixture(p.diffuse(T0)), []
+    jobs = [(alpha, generations, seed, target_se) for alpha in alphas]
+    steps: list[Step] = []
     innovations: dict[float, Innovations] = {}
     clouds: dict[tuple[float, int], Tensor] = {}
-    for alpha in alphas:
-        policy = FixedFraction(alpha)
-        laws: list[IsotropicMixture] = []
-        for n, g in enumerate(population(p, KDE(BANDWIDTH, t0=T0), policy, generations)):
-            fitted, training = IsotropicMixture(g.fitted), IsotropicMixture(g.training)
-            learned = IsotropicMixture(g.law)
-            stream = stream_seed(seed, "reproduce", str(alpha), n)
-            one = one_step_measures(fitted, training, n, seed=stream, target_se=target_se)
-            drift = drift_measures(learned, target, seed=stream_seed(stream, "drift"), target_se=target_se)
-            moment = Estimate.exact(g.law.second_moment() / p.second_moment() - 1, "closed form")
-            steps.append(Step(alpha, n, one, drift, moment))
-            laws.append(learned)
-            watch(len(steps), len(alphas) * generations, f"alpha {alpha:g}, generation {n + 1}")
-        fresh, mixing = policy.rows(generations)
-        innovations[alpha] = density_innovations(
-            IsotropicMixture(p),
-            laws,
-            fresh,
-            mixing,
-            n=draws(40_000, target_se),
-            seed=stream_seed(seed, "reproduce", "gram", str(alpha)),
-        )
-        clouds |= draw_clouds(alpha, p, laws, seed)
+    for k, part in enumerate(_parts(jobs, workers)):
+        steps += part.steps
+        innovations |= part.innovations
+        clouds |= part.clouds
+        watch(k + 1, len(jobs), f"alpha {alphas[k]:g}")
     return StudyNumbers(tuple(steps), innovations, clouds, generations, "population")
+
+
+def _parts(jobs: Sequence[tuple[float, int, int, float]], workers: int) -> Iterator[StudyNumbers]:
+    if min(workers, len(jobs)) < 2:
+        yield from (measure_alpha(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        yield from pool.map(measure_alpha, *zip(*jobs, strict=True))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small blocks on one thread: handing them to a team of threads costs more than it gains, and adds no rounding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
+def measure_alpha(alpha: float, generations: int, seed: int, target_se: float) -> StudyNumbers:
+    """The part of :func:`measure_population` at one fresh fraction."""
+    p, policy = GaussianMixture.paper(), FixedFraction(alpha)
+    target = IsotropicMixture(p.diffuse(T0))
+    steps: list[Step] = []
+    laws: list[IsotropicMixture] = []
+    for n, g in enumerate(population(p, KDE(BANDWIDTH, t0=T0), policy, generations)):
+        fitted, training = IsotropicMixture(g.fitted), IsotropicMixture(g.training)
+        learned = IsotropicMixture(g.law)
+        stream = stream_seed(seed, "reproduce", str(alpha), n)
+        one = one_step_measures(fitted, training, n, seed=stream, target_se=target_se)
+        drift = drift_measures(learned, target, seed=stream_seed(stream, "drift"), target_se=target_se)
+        moment = Estimate.exact(g.law.second_moment() / p.second_moment() - 1, "closed form")
+        steps.append(Step(alpha, n, one, drift, moment))
+        laws.append(learned)
+    fresh, mixing = policy.rows(generations)
+    points, stream = draws(40_000, target_se), stream_seed(seed, "reproduce", "gram", str(alpha))
+    found = density_innovations(IsotropicMixture(p), laws, fresh, mixing, n=points, seed=stream)
+    return StudyNumbers(tuple(steps), {alpha: found}, draw_clouds(alpha, p, laws, seed), generations, "population")
 
 
 def draws(n: int, target_se: float) -> int:
