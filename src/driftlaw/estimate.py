@@ -1,8 +1,8 @@
 r"""A measured number never travels alone.
 
 Everything that leaves :mod:`driftlaw.measure` is an :class:`Estimate`: a value with its standard error, a 95 %
-interval, the number of observations behind it, the method, and warnings in words. A quantity that is infinite has the value
-``inf`` and says so; a quantity that cannot be given has the value ``nan`` and says why (it is *refused*).
+interval, the number of observations behind it, the method, and warnings in words. A quantity that is infinite has the
+value ``inf`` and says so; a quantity that cannot be given has the value ``nan`` and says why (it is *refused*).
 """
 
 from __future__ import annotations
