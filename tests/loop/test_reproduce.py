@@ -10,7 +10,7 @@ import torch
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.loop import reproduce as loop
-from driftlaw.loop.reproduce import claims, perturbations, published, study, tables, tanh_error
+from driftlaw.loop.reproduce import claims, closed_forms, perturbations, published, study, tables, tanh_error
 from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.loop.reproduce.ratio import chi2_of_mixtures
 from driftlaw.loop.reproduce.records import estimate_of, row
@@ -248,14 +248,14 @@ def test_the_audit_is_above_the_ceiling_of_every_beta():
 
 
 def test_closed_form_claims():
-    (thm,) = claims.theorem_4_2()
+    (thm,) = closed_forms.theorem_4_2()
     assert thm.verdict == "not valid as printed"
     assert [n.measured.value for n in thm.numbers] == pytest.approx([26.84, 1.43e15], rel=2e-3)
-    first, second = claims.proposition_4_1()
+    first, second = closed_forms.proposition_4_1()
     assert first.verdict == second.verdict == "confirmed with a condition"
     assert [n.measured.value for n in second.numbers[:3]] == pytest.approx([1.7265e-5, 1.25e-4, 2.78465e-4], rel=1e-4)
     assert [n.measured.value for n in second.numbers[3:]] == pytest.approx([1.003, 1.111, 1.669], abs=5e-4)
-    (drift,) = claims.drift_figures()
+    (drift,) = closed_forms.drift_figures()
     assert drift.verdict == "confirmed"
     assert len(drift.numbers) == 6
 
@@ -297,7 +297,7 @@ def test_every_claim_is_listed_whatever_was_measured(small):
 
 def test_makers_and_the_list_agree(small):
     of_study = (claims.one_generation, claims.infinite_drift, claims.accumulated, claims.section_6)
-    closed = (claims.proposition_4_1, claims.theorem_4_2, claims.drift_figures)
+    closed = (closed_forms.proposition_4_1, closed_forms.theorem_4_2, closed_forms.drift_figures)
     made = [c for maker in of_study for c in maker(small)] + [c for maker in closed for c in maker()]
     for claim in made:
         listed = loop.CLAIMS[claim.key]

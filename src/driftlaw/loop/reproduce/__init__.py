@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from driftlaw.errors import InputError, nearest
-from driftlaw.loop.reproduce import claims, tables
+from driftlaw.loop.reproduce import claims, closed_forms, tables
 from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
 from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
 from driftlaw.loop.reproduce.study import (
@@ -127,9 +127,9 @@ def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) ->
     makers: dict[str, Callable[[], list[Claim]]] = {
         "fig1": list,
         "fig3": lambda: claims.one_generation(study),
-        "fig4": lambda: [*claims.infinite_drift(study), *claims.proposition_4_1()],
-        "fig5": lambda: [*claims.theorem_4_2(), *claims.accumulated(study)],
-        "table": lambda: [*claims.section_6(study), *claims.drift_figures()],
+        "fig4": lambda: [*claims.infinite_drift(study), *closed_forms.proposition_4_1()],
+        "fig5": lambda: [*closed_forms.theorem_4_2(), *claims.accumulated(study)],
+        "table": lambda: [*claims.section_6(study), *closed_forms.drift_figures()],
     }
     return getattr(tables, name)(study), makers[name]()
 
