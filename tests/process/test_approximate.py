@@ -1,0 +1,321 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from driftlaw.errors import InputError
+from driftlaw.process import approximate, matched_blocks, native
+from driftlaw.process.approximate import ApproximateKernelMixture, error_report
+from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.law import Diffused, ExactLaw
+from driftlaw.process.matched_blocks import Parts, Query, partition
+from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.schedule import alpha, variance
+from driftlaw.seeding import generator
+from oracles import kernel_twin
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """The approximation is used wherever it is accurate enough, however expensive."""
+    monkeypatch.setattr(approximate, "WORTH", math.inf)
+
+
+def mixture(n, d, h=0.6, weighted=False, dtype=torch.float32, seed=0):
+    law = GaussianMixture([0.5, 0.5], 4 * torch.eye(2, d) if d > 1 else [[-4.0], [4.0]], 0.36)
+    w = torch.rand(n, generator=generator(seed, "w"), dtype=torch.float64) + 0.1 if weighted else None
+    return KernelMixture(law.sample(n, generator(seed, "c")).to(dtype), h, None if w is None else w / w.sum())
+
+
+def points(law, t, n, seed=1):
+    """Draws of the law at its times, in the dtype of its centres."""
+    a = alpha(torch.as_tensor(t, dtype=torch.float64)).reshape(-1, 1)
+    noise = torch.randn(n, law.dim, generator=generator(seed, "z"), dtype=torch.float64)
+    x = a * law.sample(n, generator(seed, "x"), torch.float64) + (1 - a * a).sqrt() * noise
+    return x.to(law.centres.dtype)
+
+
+def relative(value, exact):
+    return float((value.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+
+
+def query(law, x, t):
+    t = torch.as_tensor(t, dtype=torch.float64)
+    return Query(x, t, alpha(t), alpha(t).square() * law.bandwidth**2 + variance(t))
+
+
+@pytest.mark.parametrize("path", ["default", "no compiler"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [1, 3, 16])
+@pytest.mark.parametrize("t", [0.05, 2.0, "per point"])
+def test_within_tolerance_of_the_float64_twin(monkeypatch, eager, path, weighted, dtype, d, t):
+    if path == "no compiler":
+        monkeypatch.setattr(native, "available", lambda: False)
+    law = mixture(1200, d, weighted=weighted, dtype=dtype)
+    t = torch.linspace(0.02, 3, 400, dtype=torch.float64) if t == "per point" else t
+    x = points(law, t, 400)
+    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=24)
+    got = view.evaluate(x, t)
+    log_density, score, divergence, _ = kernel_twin.evaluate(law.centres, law.bandwidth, x, t, law.weights)
+    assert view.last_error.decision == "approximate"
+    assert view.last_error.n == 64
+    assert view.fallbacks == 0
+    assert relative(got.score, score) <= view.last_error.limit <= 0.05
+    assert relative(got.divergence, divergence) <= 0.05
+    assert float((got.log_density - log_density).abs().mean()) <= 0.05
+    assert all(z.dtype == dtype for z in got)
+    for name, value in zip(("log_prob", "score", "divergence"), got, strict=True):
+        assert torch.equal(getattr(view, name)(x, t), value)
+
+
+@pytest.mark.parametrize("path", ["default", "no compiler"])
+@pytest.mark.parametrize("t", [0.05, "per point"])
+def test_everything_heavy_is_the_exact_sum(monkeypatch, path, t):
+    """With tau -> 0 every part is summed exactly: only rounding is left, also of the divergence."""
+    if path == "no compiler":
+        monkeypatch.setattr(native, "available", lambda: False)
+    law = mixture(500, 3, weighted=True)
+    t = torch.linspace(0.02, 3, 90, dtype=torch.float64) if t == "per point" else t
+    x = points(law, t, 90)
+    got, suspect = Parts(law, 16).evaluate(query(law, x, t), 1e-300)
+    assert bool((suspect < math.log(1e-250)).all())
+    for value, exact in zip(got, kernel_twin.evaluate(law.centres, 0.6, x, t, law.weights), strict=False):
+        torch.testing.assert_close(value, exact, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("t", [0.3, "per point"])
+def test_everything_matched_is_the_gaussian_mixture_with_the_moments_of_the_blocks(monkeypatch, t):
+    monkeypatch.setattr(matched_blocks, "STRAYS", 0.0)
+    law = mixture(400, 4, weighted=True, dtype=torch.float64)
+    parts = Parts(law, 7)
+    w, m, c = [], [], []
+    for rows in parts.rows:
+        p = law.weights[rows]
+        w.append(p.sum())
+        p = p / p.sum()
+        m.append(p @ law.centres[rows])
+        y = law.centres[rows] - m[-1]
+        c.append(torch.einsum("k,ki,kj->ij", p, y, y) + law.bandwidth**2 * torch.eye(4, dtype=torch.float64))
+    twin = GaussianMixture(torch.stack(w), torch.stack(m), torch.stack(c))
+    t = torch.linspace(0.02, 3, 50, dtype=torch.float64) if t == "per point" else t
+    x = points(law, t, 50)
+    got, _ = parts.evaluate(query(law, x, t), math.inf)
+    torch.testing.assert_close(got.score, twin.score(x, t), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(got.divergence, twin.divergence(x, t), rtol=1e-9, atol=1e-9)
+    each = torch.as_tensor(t, dtype=torch.float64).expand(50).tolist()
+    log_density = torch.cat([twin.diffuse(u).log_prob(x[i : i + 1]) for i, u in enumerate(each)])
+    torch.testing.assert_close(got.log_density, log_density, rtol=1e-9, atol=1e-9)
+
+
+def test_polynomials_and_eigenbases_agree(monkeypatch):
+    """One common time by matrix products equals the same time given point by point."""
+    law = mixture(600, 5)
+    parts, x = Parts(law, 12), points(law, 0.4, 80)
+    for cut in (math.inf, 0.03):
+        together, s1 = parts.evaluate(query(law, x, 0.4), cut)
+        apart, s2 = parts.evaluate(query(law, x, torch.full((80,), 0.4)), cut)
+        torch.testing.assert_close(s1, s2, rtol=1e-3, atol=1e-3)
+        for one, other in zip(together, apart, strict=True):
+            torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-4)
+
+
+def test_blocks_of_memory_do_not_change_results(monkeypatch):
+    law = mixture(600, 3)
+    parts, x = Parts(law, 12), points(law, 0.4, 200)
+    whole = parts.evaluate(query(law, x, 0.4), 0.03)[0]
+    monkeypatch.setattr(matched_blocks, "BLOCK_BYTES", 0)
+    for one, other in zip(whole, parts.evaluate(query(law, x, 0.4), 0.03)[0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_errors_fall_with_the_cut():
+    law = mixture(3000, 3, dtype=torch.float64)
+    parts, x = Parts(law, 48), points(law, 0.05, 150)
+    score = kernel_twin.evaluate(law.centres, 0.6, x, 0.05)[1]
+    errors = [relative(parts.evaluate(query(law, x, 0.05), cut)[0].score, score) for cut in (math.inf, 0.03, 1e-3)]
+    assert errors[0] > 5 * errors[1] > 25 * errors[2]
+
+
+def test_an_absurd_tolerance_gives_the_exact_sum_bit_for_bit(eager):
+    law = mixture(1200, 3)
+    x = points(law, 0.1, 400)
+    view = ApproximateKernelMixture(law, tolerance=1e-14, blocks=24)
+    for one, other in zip(view.evaluate(x, 0.1), law.evaluate(x, 0.1), strict=True):
+        assert torch.equal(one, other)
+    assert view.fallbacks == 1
+    assert view.last_error.decision.startswith("exact: the error")
+    assert view.last_error.limit >= view.last_error.value > 1e-14
+
+
+def test_a_pilot_that_was_too_hopeful_is_caught_by_the_check(monkeypatch, eager):
+    law = mixture(1200, 3)
+    x = points(law, 0.1, 400)
+    view = ApproximateKernelMixture(law, tolerance=1e-3, blocks=24)
+    monkeypatch.setattr(view, "_choose", lambda pilot, n: (math.inf, None))
+    for one, other in zip(view.evaluate(x, 0.1), law.evaluate(x, 0.1), strict=True):
+        assert torch.equal(one, other)
+    assert view.fallbacks == 1
+    assert (view.last_error.n, view.last_error.cut) == (64, math.inf)
+    assert view.last_error.decision.startswith("exact: the error")
+
+
+def test_points_that_are_not_finite_never_pass_the_check(eager):
+    law = mixture(1200, 3)
+    x = points(law, 1.0, 400)
+    x[7] = math.nan
+    view = ApproximateKernelMixture(law, tolerance=0.1, blocks=24)
+    got, exact = view.evaluate(x, 1.0), law.evaluate(x, 1.0)
+    assert view.fallbacks == 1
+    assert torch.equal(got.score.nan_to_num(7.0), exact.score.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("t", [0.05, 2.0])
+def test_the_limit_covers_the_true_error(eager, t):
+    """In at least 95 % of 200 calls, each with its own check; measured: in all of them."""
+    law = mixture(600, 2)
+    x = points(law, t, 400)
+    exact = law.evaluate(x, t).score.double()
+    covered = used = 0
+    view = ApproximateKernelMixture(law, tolerance=0.02, blocks=12)
+    for seed in range(200):
+        view.seed = seed
+        got = view.score(x, t)
+        used += view.last_error.decision == "approximate"
+        covered += relative(got, exact) <= view.last_error.limit
+    assert used >= 150
+    assert covered >= 190
+
+
+def test_the_limit_of_gaussian_errors_is_neither_low_nor_useless():
+    """e^2 chi-square with 3 degrees: the limit is above the truth in 99 % and within 1.6 of it in half of the cases."""
+    g = generator(0)
+    reports = [error_report(torch.randn(64, 3, generator=g).square().sum(1), 12.0, "", 0.1) for _ in range(300)]
+    assert sum(r.limit >= 0.5 for r in reports) >= 290
+    assert sorted(r.limit for r in reports)[150] <= 0.8
+    assert sorted(r.value for r in reports)[150] == pytest.approx(0.5, rel=0.05)
+    assert error_report(torch.zeros(9), 1.0, "", 0.1).limit < 1e-100
+
+
+def test_deterministic_and_the_check_depends_on_seed_and_points(eager):
+    law = mixture(1200, 3)
+    x = points(law, 0.5, 400)
+    views = [ApproximateKernelMixture(law, tolerance=0.02, blocks=24, seed=s) for s in (0, 0, 1)]
+    values = [view.evaluate(x, 0.5) for view in views]
+    views[0].evaluate(x + 1, 0.5)
+    again = views[0].evaluate(x, 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(values[0], again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(values[0], values[1], strict=True))
+    assert views[0].last_error == views[1].last_error
+    rows = [view._random_rows(query(law, x, 0.5)) for view in views]
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+    assert not torch.equal(rows[0], views[0]._random_rows(query(law, x + 1, 0.5)))
+    assert not torch.equal(rows[0], views[0]._random_rows(query(law, x, 0.6)))
+    assert len(rows[0].unique()) == approximate.PILOT + 64
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 60])
+def test_fewer_centres_than_blocks(eager, n):
+    """Blocks of single centres are Gaussians of the kernel's covariance: exact."""
+    law = mixture(n, 3)
+    x = points(law, 0.3, 300)
+    view = ApproximateKernelMixture(law, tolerance=1e-3)
+    got = view.evaluate(x, 0.3)
+    assert view.last_error.decision == "approximate"
+    for value, exact in zip(got, kernel_twin.evaluate(law.centres, 0.6, x, 0.3), strict=False):
+        torch.testing.assert_close(value.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_equal_centres_and_no_bandwidth(eager):
+    law = KernelMixture(torch.ones(50, 2), 0.0)
+    x = points(law, 0.3, 300)
+    view = ApproximateKernelMixture(law)
+    torch.testing.assert_close(view.score(x, 0.3), law.score(x, 0.3), rtol=1e-4, atol=1e-4)
+    assert len(partition(law.centres.double(), torch.full((50,), 0.02, dtype=torch.float64), 8)) == 1
+
+
+def test_partition_covers_every_row_once_and_finds_clusters():
+    c = mixture(301, 3).centres.double()
+    w = torch.full((301,), 1 / 301, dtype=torch.float64)
+    for blocks in (1, 2, 13, 400):
+        rows = partition(c, w, blocks)
+        assert torch.equal(torch.cat(rows).sort().values, torch.arange(301))
+        assert len(rows) == min(blocks, 301)
+    first, second = partition(c, w, 2)
+    assert len({bool(z) for z in c[first, 0] > 2}) == len({bool(z) for z in c[second, 0] > 2}) == 1
+
+
+def test_when_the_exact_sum_is_taken(monkeypatch):
+    law = mixture(1200, 3)
+    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=24)
+    x = points(law, 1.0, 400)
+    view.score(x[:192], 1.0)
+    assert view.last_error.decision == "exact: few points"
+    grad = x.clone().requires_grad_()
+    view.log_prob(grad, 1.0).sum().backward()
+    assert view.last_error.decision == "exact: gradients are recorded"
+    torch.testing.assert_close(grad.grad, law.score(x, 1.0), rtol=1e-3, atol=1e-3)
+    assert torch.equal(view.score(x, 1.0), law.score(x, 1.0))
+    assert view.last_error.decision == "exact: the approximation would not be cheaper"
+    assert view.last_error.n == approximate.PILOT
+    assert view.fallbacks == 0
+    monkeypatch.setattr(approximate, "WORTH", math.inf)
+    assert not torch.equal(view.score(x, 1.0), law.score(x, 1.0))
+    assert view.last_error.decision == "approximate"
+
+
+def test_large_late_calls_are_predicted_to_gain_and_small_early_ones_are_not():
+    law = mixture(20_000, 3)
+    view = ApproximateKernelMixture(law, blocks=32)
+    late, early = (query(law, points(law, t, 32), t) for t in (4.0, 0.02))
+    assert view._choose(late, 20_000)[1] is None
+    assert view._choose(late, 300)[1].decision.endswith("cheaper")
+    assert view._choose(early, 300)[1].decision.startswith("exact")
+
+
+def test_it_is_an_exact_law():
+    law = mixture(300, 3)
+    view = ApproximateKernelMixture(law)
+    assert isinstance(view, ExactLaw)
+    assert torch.equal(view.sample(5, generator(0)), law.sample(5, generator(0)))
+    assert view.second_moment() == law.second_moment()
+    assert (view.dim, len(view)) == (3, 300)
+    assert repr(view) == "ApproximateKernelMixture(KernelMixture(N=300, d=3, bandwidth=0.6), tolerance=0.001)"
+    x = points(law, 0.3, 10)
+    assert torch.equal(Diffused(view, 0.1).score(x, 0.2), law.score(x, 0.1 + 0.2))
+    assert view.last_error is not None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        view.last_error.value = 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance 0"),
+        ({"tolerance": math.nan}, "tolerance nan"),
+        ({"tolerance": math.inf}, "tolerance inf"),
+        ({"blocks": 0}, "0 blocks"),
+        ({"check": 7}, "check on 7"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ApproximateKernelMixture(mixture(10, 2), **arguments)
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="is not a KernelMixture"):
+        ApproximateKernelMixture(GaussianMixture.paper())
+    view = ApproximateKernelMixture(KernelMixture(torch.eye(4, 2), 0.0))
+    with pytest.raises(InputError, match="no density at t = 0"):
+        view.score(torch.zeros(300, 2), 0.0)
+    with pytest.raises(InputError, match="float16"):
+        view.score(torch.zeros(300, 2).half(), 0.1)
+    with pytest.raises(InputError, match="2 dimensions"):
+        view.score(torch.zeros(300, 3), 0.1)
+    with pytest.raises(InputError, match="not an OU time"):
+        view.score(torch.zeros(300, 2), -1.0)
+    with pytest.raises(InputError, match="do not fit"):
+        view.score(torch.zeros(300, 2), torch.ones(7))
