@@ -18,7 +18,7 @@ magnitude, and the errors of log density and divergence are not tested.
 
 **When it gains.** The mixture of arXiv 2602.16601 (d = 10), N = 100,000, h = 0.6, 20,000 float32 points at one time,
 256 blocks, one thread, compiled exact sum (AVX2); CPU time of the exact sum over that of the call in one process,
-median of five (of three where forced); errors of the score relative to its root mean square over the points of the call.
+median of five (of three where forced); errors of the score relative to its root mean square over the points.
 
 ====  =======================  ========================  ===================================================
 t     tolerance 1e-3: ratio    mean / max score error    approximation forced (tolerance 1e-3): ratio, max
