@@ -1,4 +1,4 @@
-r"""A kernel mixture whose sums are approximate, checked on exact points in every call, and never silently worse.
+r"""A kernel mixture whose sums are approximate, and checked on exact points in every call.
 
 Blocks of centres that a point hardly feels are replaced by Gaussians with their moments, the others are summed exactly
 (:mod:`driftlaw.process.matched_blocks`). Each call controls its own error:
@@ -98,8 +98,15 @@ def error_report(squared_errors: Tensor, scale: float, decision: str, cut: float
     Squared errors :math:`e_i^2` have heavy right tails, for which Student's limit of the mean is too low. The limit is
     the larger of Student's and Cox's for a log-normal variable, with :math:`\mu, s` the mean and standard deviation of
     :math:`\log e^2`: :math:`\exp(\mu + s^2/2 + z \sqrt{s^2/n + s^4/2(n-1)})` (Zhou and Gao, Statist. Med. 16, 1997).
-    Both have the nominal level :data:`CONFIDENCE`, because of the tails, to cover the true error in 95 % of calls.
-    No limit from a few points holds for every distribution: an error that one point in thousands has is not seen.
+    Both have the nominal level :data:`CONFIDENCE`, because of the tails.
+
+    Bias: **the limit is not valid for every distribution**: an error that one point in hundreds has is often not seen.
+    Share of the approximate calls, out of up to 200 with their own checks of 64 points (400 points, 1200 centres),
+    whose limit covered the true error: d = 2 and 3: 94.5 to 100 % in 24 settings (t = 0.05, t = 2, mixed times; equal
+    and unequal weights; tolerances 0.05 and 0.01). d = 16: 100 % at t = 2; 38 to 100 % at t = 0.05; 63 to 92 % for mixed
+    times. The true error was within the tolerance in all approximate calls of 35 of these 36 settings, and in 93 % of
+    those of the other (d = 16, unequal weights, t = 0.05, tolerance 0.01). With few centres in many dimensions, use the
+    exact law.
 
     Args:
         squared_errors: ``[n]``, n >= 2, of points drawn at random.
@@ -125,7 +132,8 @@ class ApproximateKernelMixture:
 
     Args:
         law: the exact law; draws and moments are its own.
-        tolerance: largest relative root-mean-square score error of a call: no approximate call reports a higher limit.
+        tolerance: largest relative root-mean-square score error of a call; no approximate call has a higher limit,
+            which is reliable within the bounds that :func:`error_report` states.
         blocks: number of blocks (fewer if the centres do not differ enough).
         check: number of points of every call that are compared with the exact sum, >= 8.
         seed: seed of the choice of these points, which depends on nothing but the seed and the points themselves.
