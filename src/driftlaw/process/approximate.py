@@ -103,10 +103,10 @@ def error_report(squared_errors: Tensor, scale: float, decision: str, cut: float
     Bias: **the limit is not valid for every distribution**: an error that one point in hundreds has is often not seen.
     Share of the approximate calls, out of up to 200 with their own checks of 64 points (400 points, 1200 centres),
     whose limit covered the true error: d = 2 and 3: 94.5 to 100 % in 24 settings (t = 0.05, t = 2, mixed times; equal
-    and unequal weights; tolerances 0.05 and 0.01). d = 16: 100 % at t = 2; 38 to 100 % at t = 0.05; 63 to 92 % for mixed
-    times. The true error was within the tolerance in all approximate calls of 35 of these 36 settings, and in 93 % of
-    those of the other (d = 16, unequal weights, t = 0.05, tolerance 0.01). With few centres in many dimensions, use the
-    exact law.
+    and unequal weights; tolerances 0.05 and 0.01). d = 16: 100 % at t = 2; 38 to 100 % at t = 0.05; 63 to 92 % for
+    mixed times. The true error was within the tolerance in all approximate calls of 35 of these 36 settings, and in
+    93 % of those of the other (d = 16, unequal weights, t = 0.05, tolerance 0.01). With few centres in many dimensions,
+    use the exact law.
 
     Args:
         squared_errors: ``[n]``, n >= 2, of points drawn at random.
