@@ -15,8 +15,6 @@ import argparse
 import ctypes
 import json
 import math
-import os
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -28,6 +26,7 @@ import torch
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
+from benchmarks.machine import facts
 from driftlaw.process import GaussianMixture, KernelMixture, kernel_sum, native
 from driftlaw.seeding import generator
 
@@ -245,20 +244,6 @@ def limit(d: int) -> dict[str, object] | None:
         if story.startswith(name) and (ns := multiply_add_ns(lanes, target)) is not None:
             return {"instruction_set": name, "ns_per_multiply_add": ns, "core_ns_per_pair": (2 * d + 6) * ns / lanes}
     return None
-
-
-def facts() -> dict[str, object]:
-    info = Path("/proc/cpuinfo")
-    models = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return {
-        "processor": models[0].split(":")[1].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "load": list(os.getloadavg()),
-        "native": native.describe(build=True),
-    }
 
 
 def run(n: int = 100_000, m: int = 1024, d: int = 10, repetitions: int = 5, scale: bool = True) -> dict[str, object]:

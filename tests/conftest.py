@@ -1,5 +1,7 @@
 """Shared by all tests: one thread per process keeps results identical whatever runs beside them."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,3 +22,24 @@ def _global_random_state_untouched():
     yield
     assert torch.equal(before, torch.get_rng_state()), "torch's global random state was used"
     assert (state == np.random.get_state()[1]).all(), "numpy's global random state was used"  # noqa: NPY002
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a real file system of a given size: ``small_disk("64k") -> Path``; skips where one cannot be mounted."""
+    if os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("mounting a small file system needs root on Linux")
+    mounted = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this sandbox cannot mount")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

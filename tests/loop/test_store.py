@@ -1,7 +1,6 @@
 """The run directory against what really happens to files: torn writes, full disks, second writers, edits."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -181,29 +180,20 @@ def test_digest_is_of_what_lies_on_disk(tmp_path):
     assert write_text(tmp_path / "a", "hello") == file_sha256(tmp_path / "a")
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root on Linux"
-)
-def test_full_disk_keeps_what_was_finished(tmp_path):
+def test_full_disk_keeps_what_was_finished(small_disk):
     """A real file system of 64 KiB that runs full while the second record is written."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True).returncode:
-        pytest.skip("this sandbox cannot mount")
-    try:
-        d = RunDirectory(mount / "run")
-        d.create("name: x\n", {"seed": 0})
-        d.append(record(1))
-        with pytest.raises(StorageError, match=r"no space left.*resume"):
-            write_array(d.path / "big.npy", np.zeros(100_000))
-        assert not list(d.path.glob("*big*"))
-        with pytest.raises(StorageError, match="no space"):
-            d.append(replace(record(2), warnings=tuple("x" * 1000 for _ in range(200))))
-        assert [r.index for r in d.records()] == [1]
-        d.append(record(2))
-        assert [r.index for r in d.records()] == [1, 2]
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+    mount = small_disk("64k")
+    d = RunDirectory(mount / "run")
+    d.create("name: x\n", {"seed": 0})
+    d.append(record(1))
+    with pytest.raises(StorageError, match=r"no space left.*resume"):
+        write_array(d.path / "big.npy", np.zeros(100_000))
+    assert not list(d.path.glob("*big*"))
+    with pytest.raises(StorageError, match="no space"):
+        d.append(replace(record(2), warnings=tuple("x" * 1000 for _ in range(200))))
+    assert [r.index for r in d.records()] == [1]
+    d.append(record(2))
+    assert [r.index for r in d.records()] == [1, 2]
 
 
 def test_unwritable_place_is_a_clear_error(tmp_path):

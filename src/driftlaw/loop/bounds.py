@@ -31,9 +31,8 @@ from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Generator
 from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement, reference_words
 from driftlaw.loop.generation import Past, Setting, training_law
-from driftlaw.loop.history import History
+from driftlaw.loop.history import History, read_model
 from driftlaw.loop.statements import Rows, accumulated, against_p, certificates, one_step, proposition_4_1
-from driftlaw.loop.store import read_tensors
 from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import log_densities, total_variation
 from driftlaw.measure.innovations import BLOCKS, Innovations, density_innovations, feature_innovations
@@ -182,8 +181,7 @@ class _Run:
 
     def _load_model(self, n: int) -> Generator:
         self._verify(n, "weights.safetensors")
-        tensors, _ = read_tensors(self.history.directory.folder(n) / "weights.safetensors")
-        return self.study.estimator.load(tensors, tuple(self.study.source.shape))  # type: ignore[no-any-return]
+        return read_model(self.history.directory, self.study.estimator, self.study.source.shape, n)
 
     def _verify(self, n: int, name: str) -> None:
         files = self.history[n].files if n else {}

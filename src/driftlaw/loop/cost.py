@@ -7,6 +7,7 @@ steps, rows sampled, density evaluations).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -107,7 +108,7 @@ def plan(study: Study) -> Plan:
     config = study.config()
     words = {"name": config["name"], **{k: config[k]["kind"] for k in ("source", "estimator", "policy")}}
     seconds, weights_bytes = _probe(setting)
-    sample_bytes = 4 * study.samples * max(1, _numbers(study.source.shape))
+    sample_bytes = 4 * study.samples * math.prod(study.source.shape)
     disk = (study.generations * (sample_bytes + weights_bytes) + sample_bytes) / 2**20
     return Plan(words, tuple(rows), study.source.size, seconds, disk)
 
@@ -156,13 +157,6 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
-
-
-def _numbers(shape: tuple[int, ...]) -> int:
-    total = 1
-    for s in shape:
-        total *= s
-    return total
 
 
 def _duration(seconds: float) -> str:

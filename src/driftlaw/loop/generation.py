@@ -161,6 +161,11 @@ class Setting:
             seed=seeding.stream_seed(study.seed, "reference"),
         )
 
+    @cached_property
+    def floor(self) -> dict[str, Estimate]:
+        """Real against real rows at the same n: the same for every generation; empty without a reference."""
+        return {} if self.reference is None else dict(self.reference.floor())
+
 
 @dataclass(frozen=True)
 class Past:
@@ -261,12 +266,10 @@ def measure(
     fresh, mixing = setting.rows
     warnings: list[str] = []
     divergence, one_step, path = densities(setting, index, past, model, warnings)
-    floor: dict[str, Estimate] = {}
     modes: dict[str, Estimate] = {}
     if setting.reference is not None:
         reference = setting.reference
         divergence |= reference.compare(samples[: reference.n])
-        floor = dict(reference.floor())
         modes = dict(reference.classes(samples))
         warnings += reference.warnings
     responsibilities = getattr(_law(source), "responsibilities", None)
@@ -290,7 +293,7 @@ def measure(
         samples=len(samples),
         divergence=divergence,
         one_step=one_step,
-        floor=floor,
+        floor=setting.floor,
         moments={"second_moment": moment, "second_moment_drift": relative_drift(moment, target)},
         modes=modes,
         training=dict(getattr(model, "training", {})),

@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 
 from driftlaw.errors import InputError
+from driftlaw.learn.estimator import Estimator, Generator
 from driftlaw.loop.bounds_report import BoundsReport
 from driftlaw.loop.record import Generation
-from driftlaw.loop.store import BOUNDS, CONFIG, RunDirectory, read_array
+from driftlaw.loop.store import BOUNDS, CONFIG, RunDirectory, read_array, read_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,22 @@ class History:
                     row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
             rows.append(row)
         return pd.DataFrame(rows).set_index("generation") if rows else pd.DataFrame()
+
+
+def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, ...], index: int) -> Generator:
+    """The stored model p_hat^index of a run, index >= 1.
+
+    Args:
+        directory: the run.
+        estimator: the learner that made it.
+        shape: of one row.
+        index: generation.
+
+    Raises:
+        CorruptFileError: the file of its weights is damaged.
+    """
+    tensors, _ = read_tensors(directory.folder(index) / "weights.safetensors")
+    return estimator.load(tensors, shape)
 
 
 def load(path: str | os.PathLike[str]) -> History:

@@ -30,6 +30,7 @@ import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Generator
 from driftlaw.loop.generation import Past, Progress, Setting, advance
+from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import (
     CONFIG,
@@ -37,7 +38,6 @@ from driftlaw.loop.store import (
     FileCheckpoint,
     RunDirectory,
     read_array,
-    read_tensors,
     write_array,
     write_tensors,
     write_text,
@@ -220,8 +220,7 @@ class Recursion:
         return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
 
     def _load_model(self, index: int) -> Generator:
-        tensors, _ = read_tensors(self.directory.folder(index) / "weights.safetensors")
-        return self.study.estimator.load(tensors, tuple(self.study.source.shape))  # type: ignore[no-any-return]
+        return read_model(self.directory, self.study.estimator, self.study.source.shape, index)
 
     def _summarise(self, records: list[Generation]) -> None:
         last = records[-1]

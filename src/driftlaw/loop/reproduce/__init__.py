@@ -17,10 +17,10 @@ from driftlaw.loop.reproduce.study import (
     Watch,
     draws,
     measure_population,
-    one_thread,
     silent,
 )
 from driftlaw.loop.reproduce.tanh_error import controlled
+from driftlaw.loop.run import threads
 
 __all__ = ["FIGURES", "Reproduction", "check_names", "population_study", "reproduce"]
 
@@ -114,12 +114,12 @@ def _with_command(claim: Claim, options: str) -> Claim:
 
 def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) -> tuple[FigureData, list[Claim]]:
     if name == "fig2":
-        with one_thread():
+        with threads(1):
             parts = on_mixture(seed, draws(8192, target_se)), on_digits(seed, draws(2048, target_se))
         table = tables.perturbations(*parts)
         return FigureData(name, {"eta": table}), claims.time_only(table)
     if name == "controlled":
-        with one_thread():
+        with threads(1):
             table = controlled(seed, draws(2000, target_se))
             said = claims.controlled_case(table, seed)
         return FigureData(name, {"path-kl": table}), said

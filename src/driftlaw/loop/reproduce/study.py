@@ -11,7 +11,6 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +19,11 @@ from torch import Tensor
 
 from driftlaw.estimate import Estimate
 from driftlaw.learn.kde import KDE
-from driftlaw.loop.history import History
+from driftlaw.loop.history import History, read_model
 from driftlaw.loop.population import population
 from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.loop.reproduce.ratio import chi2_of_mixtures
-from driftlaw.loop.store import read_tensors
+from driftlaw.loop.run import threads
 from driftlaw.measure.divergence import LogDensities, chi2_mixture, kl, log_densities, reverse_kl, total_variation
 from driftlaw.measure.innovations import Innovations, density_innovations
 from driftlaw.measure.observability import (
@@ -133,20 +132,12 @@ def _parts(jobs: Sequence[tuple[float, int, int, float]], workers: int) -> Itera
         yield from pool.map(measure_alpha, *zip(*jobs, strict=True))
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small blocks on one thread: handing them to a team of threads costs more than it gains, and adds no rounding."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@one_thread()
+@threads(1)
 def measure_alpha(alpha: float, generations: int, seed: int, target_se: float) -> StudyNumbers:
-    """The part of :func:`measure_population` at one fresh fraction."""
+    """The part of :func:`measure_population` at one fresh fraction.
+
+    On one thread: handing small blocks to a team of threads costs more than it gains, and adds no rounding.
+    """
     p, policy = GaussianMixture.paper(), FixedFraction(alpha)
     target = IsotropicMixture(p.diffuse(T0))
     steps: list[Step] = []
@@ -282,8 +273,8 @@ def measure_runs(histories: Iterable[tuple[float, History]], seed: int = 0) -> S
 
 def model_law(history: History, n: int) -> ExactLaw:
     """The exact law at t0 of the model of generation n."""
-    tensors, _ = read_tensors(history.directory.folder(n) / "weights.safetensors")
-    law: ExactLaw = KDE(BANDWIDTH, t0=T0).load(tensors, (GaussianMixture.paper().dim,)).law
+    model = read_model(history.directory, KDE(BANDWIDTH, t0=T0), (GaussianMixture.paper().dim,), n)
+    law: ExactLaw = model.law  # type: ignore[attr-defined]
     return law
 
 

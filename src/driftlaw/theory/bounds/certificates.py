@@ -25,7 +25,7 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.theory.bounds.assumptions import Evidence
 from driftlaw.theory.bounds.one_step import NO_EVIDENCE
-from driftlaw.theory.bounds.statement import Assumption, Bound, Number, check_alpha, finite, propagate
+from driftlaw.theory.bounds.statement import Assumption, Bound, Number, check_alpha, finite, path_kl, propagate
 from driftlaw.theory.propagator import PolicyLike, propagator, propagator_initial, rows_of
 
 Energies = Sequence[Number] | None
@@ -42,7 +42,7 @@ def one_step_tv(
         kl_init: KL(init || q_T), nats.
         kl_init_reverse: KL(q_T || init), nats.
     """
-    directions = (kl_init + 0.5 * eps_hat2, kl_init_reverse + 0.5 * eps_star2)
+    directions = (path_kl(eps_hat2, kl_init), path_kl(eps_star2, kl_init_reverse))
     kl = min(math.inf if math.isnan(x) else x for x in directions)
     return min(1.0, math.sqrt(0.5 * kl))
 
@@ -154,7 +154,7 @@ def tv_steady_state(alpha: float, eps2: Number, kl_init: Number = 0.0, measured:
         quantity="TV(p_hat^n, p), all n",
         formula=r"TV(\hat p^n, p) \le \sqrt{(KL_{\mathrm{init}} + \varepsilon^2/2)/2}\,/\,\alpha",
         side="upper",
-        value=propagate(lambda e, k: min(1.0, math.sqrt(0.5 * (k + 0.5 * e)) / a), "eps/(2 alpha)", e=eps2, k=kl_init),
+        value=propagate(lambda e, k: min(1.0, math.sqrt(0.5 * path_kl(e, k)) / a), "eps/(2 alpha)", e=eps2, k=kl_init),
         measured=measured,
         assumptions=(finite("energy", eps2), *NO_EVIDENCE.assumptions("A2")),
     )

@@ -77,6 +77,11 @@ def improved_floor(alpha: float, chi2: Number, measured: Estimate | None = None)
     )
 
 
+def _ktv_factor(a: float) -> float:
+    """alpha/(16 (1 + (1 - alpha)^2)), the constant in both clauses of Proposition 4.1."""
+    return a / (16 * (1 + (1 - a) ** 2))
+
+
 def proposition_4_1_sum(
     alpha: float,
     eta: Sequence[Number],
@@ -100,7 +105,7 @@ def proposition_4_1_sum(
     a = check_alpha(alpha)
     if len(eta) != len(eps_star2) or not eta:
         raise InputError(f"eta and eps*^2 need one value per generation, got {len(eta)} and {len(eps_star2)}")
-    factor = a / (16 * (1 + (1 - a) ** 2))
+    factor = _ktv_factor(a)
 
     def total(h: list[float], e: list[float]) -> float:
         return factor * sum(x * y for x, y in zip(h, e, strict=True)) if factor else 0.0
@@ -151,7 +156,7 @@ def proposition_4_1_floor(
         evidence: for the audit of A1-A4.
     """
     a = check_alpha(alpha)
-    factor = a / (16 * (1 + (1 - a) ** 2))
+    factor = _ktv_factor(a)
     return Bound(
         name="Proposition 4.1 (ii)",
         reference="[KTV] Prop. 4.1, second clause",

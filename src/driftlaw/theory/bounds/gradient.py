@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from driftlaw.estimate import Estimate
 from driftlaw.theory.bounds.assumptions import UNKNOWN
-from driftlaw.theory.bounds.statement import Assumption, Bound, Number, finite, propagate
+from driftlaw.theory.bounds.statement import Assumption, Bound, Number, finite, path_kl, propagate
 
 
 def _whole_gradient(exact: bool) -> Assumption:
@@ -60,7 +60,7 @@ def gradient_kl(G_hat2: Number, kl_init: Number, measured: Estimate | None = Non
         quantity="KL(p_hat || q) at t0",
         formula=r"KL(\hat p\|q)_{t_0} \le KL(\mathrm{init}\|q_T) + \tfrac12 \int E_{\hat p_t}|\Pi_{\hat p_t} e|^2 dt",
         side="upper",
-        value=propagate(lambda g, k: k + 0.5 * g, "KL_init + G_hat^2/2", g=G_hat2, k=kl_init),
+        value=propagate(lambda g, k: path_kl(g, k), "KL_init + G_hat^2/2", g=G_hat2, k=kl_init),
         measured=measured,
         assumptions=(finite("G_hat^2", G_hat2), _whole_gradient(exact)),
     )
@@ -81,7 +81,7 @@ def gradient_kl_reverse(G2: Number, kl_init: Number, measured: Estimate | None =
         quantity="KL(q || p_hat) at t0",
         formula=r"KL(q\|\hat p)_{t_0} \le KL(q_T\|\mathrm{init}) + \tfrac12 \int E_{q_t}|\Pi_{q_t} e|^2 dt",
         side="upper",
-        value=propagate(lambda g, k: k + 0.5 * g, "KL_init + G^2/2", g=G2, k=kl_init),
+        value=propagate(lambda g, k: path_kl(g, k), "KL_init + G^2/2", g=G2, k=kl_init),
         measured=measured,
         assumptions=(finite("G^2", G2), _whole_gradient(exact)),
     )

@@ -15,7 +15,17 @@ from __future__ import annotations
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.theory.bounds.assumptions import UNKNOWN, Evidence
-from driftlaw.theory.bounds.statement import Assumption, Bound, Number, Status, check_eta, finite, premise, propagate
+from driftlaw.theory.bounds.statement import (
+    Assumption,
+    Bound,
+    Number,
+    Status,
+    check_eta,
+    finite,
+    path_kl,
+    premise,
+    propagate,
+)
 
 NO_EVIDENCE = Evidence()
 SMALL = "the score error is small: eps*^2 <= 1"
@@ -41,7 +51,7 @@ def proposition_3_1(
         quantity="KL(p_hat || q) at t0",
         formula=r"KL(\hat p\|q)_{t_0} \le KL(\mathrm{init}\|q_T) + \tfrac12 \hat\varepsilon^2",
         side="upper",
-        value=propagate(lambda e, k: k + 0.5 * e, "KL_init + eps_hat^2/2", e=eps_hat2, k=kl_init),
+        value=propagate(path_kl, "KL_init + eps_hat^2/2", e=eps_hat2, k=kl_init),
         measured=measured,
         assumptions=(finite("eps_hat^2", eps_hat2), *evidence.assumptions("A2")),
     )
@@ -64,7 +74,7 @@ def proposition_3_1_reverse(
         quantity="KL(q || p_hat) at t0",
         formula=r"KL(q\|\hat p)_{t_0} \le KL(q_T\|\mathrm{init}) + \tfrac12 \varepsilon_*^2",
         side="upper",
-        value=propagate(lambda e, k: k + 0.5 * e, "KL_init + eps*^2/2", e=eps_star2, k=kl_init),
+        value=propagate(path_kl, "KL_init + eps*^2/2", e=eps_star2, k=kl_init),
         measured=measured,
         assumptions=(finite("eps*^2", eps_star2), *evidence.assumptions("A2")),
     )
@@ -90,7 +100,7 @@ def consistent_field_identity(
         quantity="KL(p_hat || q) at t0",
         formula=r"KL(\hat p\|q)_{t_0} = KL(\hat p\|q)_T + \tfrac12 \hat\varepsilon^2",
         side="identity",
-        value=propagate(lambda e, k: k + 0.5 * e, "KL_T + eps_hat^2/2", e=eps_hat2, k=kl_terminal),
+        value=propagate(path_kl, "KL_T + eps_hat^2/2", e=eps_hat2, k=kl_terminal),
         measured=measured,
         assumptions=(
             finite("eps_hat^2", eps_hat2),

@@ -166,6 +166,11 @@ def _ends(x: Number, name: str) -> tuple[float, float, float]:
     return (float(x),) * 3
 
 
+def path_kl(e: float, k: float) -> float:
+    """Path KL of Girsanov's theorem with unit noise: initial KL `k` plus half of the energy `e`, nats."""
+    return k + 0.5 * e
+
+
 def propagate(function: Callable[..., float], method: str, **inputs: Number | Sequence[Number]) -> Estimate:
     """``function(**inputs)`` with the box interval of its inputs.
 
