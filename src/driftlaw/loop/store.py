@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import io
 import json
 import os
@@ -32,24 +31,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_save
 
-from driftlaw.errors import CorruptFileError, RunDirectoryError, RunLockedError, StorageError
+from driftlaw import files
+from driftlaw.errors import CorruptFileError, RunDirectoryError, RunLockedError
+from driftlaw.files import file_sha256, sha256
 from driftlaw.loop.record import Generation
 
 #: Version of the layout; a directory of a newer one is refused.
 FORMAT = 1
 CONFIG, MANIFEST, JOURNAL, SUMMARY = "config.yaml", "manifest.json", "journal.jsonl", "summary.json"
 BOUNDS = "bounds.json"
-
-
-def sha256(data: bytes) -> str:
-    """Hex digest."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file, streamed."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+_FULL = "free some space and go on with `driftlaw resume`: every finished generation is kept"
+_DENIED = "choose another --out or change its permissions"
 
 
 def canonical_json(document: Any) -> str:
@@ -59,47 +51,14 @@ def canonical_json(document: Any) -> str:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a :class:`StorageError` that says what is safe."""
-    try:
+    """:func:`driftlaw.files.storage_errors` with the remedies of a run."""
+    with files.storage_errors(path, full=_FULL, denied=_DENIED):
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise StorageError(
-                f"no space left while writing {path}",
-                "free some space and go on with `driftlaw resume`: every finished generation is kept",
-            ) from error
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}:
-            raise StorageError(
-                f"cannot write {path} ({os.strerror(error.errno)})", "choose another --out or change its permissions"
-            ) from error
-        raise
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
-    """Write a file whole or not at all; returns its SHA-256.
-
-    Args:
-        path: final name; the temporary file lies beside it.
-        write: called with a binary file object.
-
-    Raises:
-        StorageError: the disk is full or not writable; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with storage_errors(path):
-        try:
-            with temporary.open("wb") as f:
-                write(f)
-                f.flush()
-                os.fsync(f.fileno())
-            digest = file_sha256(temporary)
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    return digest
+    """:func:`driftlaw.files.write_atomic` with the remedies of a run; returns the file's SHA-256."""
+    return files.write_atomic(path, write, full=_FULL, denied=_DENIED)
 
 
 def write_text(path: Path, text: str) -> str:
@@ -150,14 +109,6 @@ def read_array(path: Path) -> np.ndarray:
     except (ValueError, OSError, EOFError) as error:
         raise CorruptFileError(f"{path} is not a whole .npy file ({error})", "delete it and resume") from error
     return array
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class FileCheckpoint:
