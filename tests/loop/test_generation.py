@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftlaw as dl
-from driftlaw.loop.generation import Past, Setting, _largest_remainder, training_set
+from driftlaw.loop.setting import Past, Setting, _largest_remainder, training_set
 
 N = 60
 

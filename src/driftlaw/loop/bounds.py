@@ -30,8 +30,8 @@ from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Generator
 from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement, reference_words
-from driftlaw.loop.generation import Past, Setting, training_law
 from driftlaw.loop.history import History, read_model
+from driftlaw.loop.setting import Past, Setting, training_law
 from driftlaw.loop.statements import Rows, accumulated, against_p, certificates, one_step, proposition_4_1
 from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import log_densities, total_variation

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from driftlaw import seeding
 from driftlaw.learn.estimator import Estimator, FitContext, Generator
-from driftlaw.loop.generation import Past, Setting, densities
+from driftlaw.loop.generation import densities
 from driftlaw.loop.run import pick_device
+from driftlaw.loop.setting import Past, Setting
 from driftlaw.loop.study import Study
 
 T = TypeVar("T")

@@ -29,9 +29,10 @@ from torch import Tensor
 import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Generator
-from driftlaw.loop.generation import Past, Progress, Setting, advance
+from driftlaw.loop.generation import Progress, advance
 from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
+from driftlaw.loop.setting import Past, Setting
 from driftlaw.loop.store import (
     CONFIG,
     SUMMARY,

@@ -74,6 +74,10 @@ class Measures(_Config):
         t0: early-stopping time of path measures (the learner's own t0 where it has one above 0), OU clock.
         T: horizon of path measures.
         target_se: relative standard error of the energies to reach; None takes what `path_samples` give.
+        critic: how the gradient part G^2 of the score error is looked for where no exact score is known: "polynomial",
+            "fourier" or "neural", each with the ones before it.
+        critic_rows: rows of the training law that no model has seen, on which the critic is fitted and judged (fewer if
+            the held-out real rows do not suffice); 0 skips it.
     """
 
     samples: int = Field(1000, ge=0)
@@ -84,6 +88,8 @@ class Measures(_Config):
     t0: float = Field(0.02, gt=0)
     T: float = Field(4.0, gt=0)
     target_se: float | None = Field(None, gt=0)
+    critic: Literal["polynomial", "fourier", "neural"] = "polynomial"
+    critic_rows: int = Field(1000, ge=0)
 
 
 class Study(_Config):

@@ -9,7 +9,7 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from driftlaw.estimate import Estimate
@@ -37,6 +37,9 @@ class PathMeasures:
         kl_initial, kl_initial_reverse: KL(p_hat || q) and KL(q || p_hat) at T: the initialisation terms of a reverse
             process that starts at the learned law's own p_hat_T (nats).
         kl_standard: KL(N(0, I) || q_T), the initialisation term of a process that starts at N(0, I) (nats).
+        gradient_energy: G^2, the part of eps*^2 that the marginals can see (theory 3.4): all of it for scores of laws,
+            a lower bound by a critic for other score fields.
+        kl_standard_reverse: KL(q_T || N(0, I)) (nats): the initialisation term of KL(q || p_hat).
     """
 
     energy_ideal: Estimate = UNKNOWN
@@ -49,15 +52,17 @@ class PathMeasures:
     kl_initial: Estimate = UNKNOWN
     kl_initial_reverse: Estimate = UNKNOWN
     kl_standard: Estimate = UNKNOWN
+    gradient_energy: Estimate = UNKNOWN
+    kl_standard_reverse: Estimate = UNKNOWN
 
     @property
     def known(self) -> bool:
-        """Whether anything was measured."""
+        """Whether the score of the training law is known, and with it the energies."""
         return not self.energy_ideal.is_refused
 
     def items(self) -> Iterator[tuple[str, Estimate]]:
-        """Names and estimates, as of a mapping; empty if nothing was measured."""
-        return ((f.name, getattr(self, f.name)) for f in fields(self) if self.known)
+        """Names and estimates of what was measured, as of a mapping."""
+        return ((f.name, e) for f in fields(self) if (e := getattr(self, f.name)) is not UNKNOWN)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping; empty if nothing was measured."""
@@ -105,8 +110,9 @@ def path_measures(
     ends: LogDensities = log_densities(r, s, n=density_samples, seed=stream("t0"))
     few = max(100, min(n, density_samples))
     late = log_densities(diffuse(p_hat, T), diffuse(q, T), n=few, seed=stream("T"))
+    ideal = path_energy(p_hat, q, q, t0, T, n=n, seed=stream("ideal"), target_se=target_se)
     return PathMeasures(
-        energy_ideal=path_energy(p_hat, q, q, t0, T, n=n, seed=stream("ideal"), target_se=target_se),
+        energy_ideal=ideal,
         energy_learned=path_energy(p_hat, q, p_hat, t0, T, n=n, seed=stream("learned"), target_se=target_se),
         observability=observability_of_laws(p_hat, q, t0, T, n=max(2, n // 2), seed=stream("observability")),
         kl=kl(ends),
@@ -116,4 +122,5 @@ def path_measures(
         kl_initial=kl(late),
         kl_initial_reverse=reverse_kl(late),
         kl_standard=initial_kl(q, T, n=few, seed=stream("standard")),
+        gradient_energy=replace(ideal, method=f"eps*^2: e = grad log p_hat_t/q_t is a gradient; {ideal.method}"),
     )

@@ -26,7 +26,6 @@ from driftlaw.data.builtin import digits
 from driftlaw.estimate import Estimate
 from driftlaw.learn.denoiser import Denoiser
 from driftlaw.learn.estimator import FitContext
-from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.loop.reproduce.records import row
 from driftlaw.measure.observability import observability, observability_regression
 from driftlaw.process.kernel_sum import KernelMixture
@@ -155,7 +154,7 @@ def fields(law: ExactLaw, d: int, seed: int) -> Iterator[tuple[str, str, Fields]
 
 def on_mixture(seed: int = 0, n: int = 8192) -> pd.DataFrame:
     """Observability of each perturbation on the paper's mixture: Stein and the regression's lower bound."""
-    law = IsotropicMixture(GaussianMixture.paper())
+    law = GaussianMixture.paper()
     rows = []
     for kind, text, field in fields(law, law.dim, seed):
         s_hat, stream = Perturbed(law, field), stream_seed(seed, "reproduce", "fig2", kind)

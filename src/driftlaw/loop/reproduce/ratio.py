@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import torch
 
+from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.measure.tails import chi2_finite
 from driftlaw.process.mixture import GaussianMixture
 from driftlaw.seeding import generator
 
 
-def chi2_of_mixtures(r: IsotropicMixture, q: IsotropicMixture, *, n: int = 60_000, seed: int = 0) -> Estimate:
+def chi2_of_mixtures(r: GaussianMixture, q: GaussianMixture, *, n: int = 60_000, seed: int = 0) -> Estimate:
     """chi2(r || q) of two isotropic mixtures at time 0: infinite where it is, else with a valid interval.
 
     Args:
@@ -26,16 +26,22 @@ def chi2_of_mixtures(r: IsotropicMixture, q: IsotropicMixture, *, n: int = 60_00
         q: the law below.
         n: draws, a third from each part of the proposal.
         seed: seed of the named stream.
+
+    Raises:
+        InputError: diagonal or full covariances.
     """
+    for law in (r, q):
+        if law.covariances.ndim != 1:
+            raise InputError(f"{law!r} is not isotropic", "give one variance a component")
     method = "importance sampling from q, r and widened r"
-    verdict = chi2_finite(r.widest, q.widest)
+    widest = float(q.covariances.max())
+    verdict = chi2_finite(float(r.covariances.max()), widest)
     if verdict.finite is False:
         return Estimate.infinite("exact tail test", f"chi2 is infinite: {verdict.reason}")
     if verdict.finite is None:
         return Estimate.refused("exact tail test", f"chi2 cannot be told to be finite: {verdict.reason}")
-    inner = r.mixture
-    widened = 1.1 / (2 / inner.covariances - 1 / q.widest)
-    wide = IsotropicMixture(GaussianMixture(inner.weights, inner.means, torch.maximum(widened, inner.covariances)))
+    widened = 1.1 / (2 / r.covariances - 1 / widest)
+    wide = GaussianMixture(r.weights, r.means, torch.maximum(widened, r.covariances))
     g = generator(seed, "reproduce", "chi2")
     each = -(-n // 3)
     values = []

@@ -21,7 +21,6 @@ from driftlaw.estimate import Estimate
 from driftlaw.learn.kde import KDE
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.population import population
-from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.loop.reproduce.ratio import chi2_of_mixtures
 from driftlaw.loop.run import threads
 from driftlaw.measure.divergence import LogDensities, chi2_mixture, kl, log_densities, reverse_kl, total_variation
@@ -139,21 +138,19 @@ def measure_alpha(alpha: float, generations: int, seed: int, target_se: float) -
     On one thread: handing small blocks to a team of threads costs more than it gains, and adds no rounding.
     """
     p, policy = GaussianMixture.paper(), FixedFraction(alpha)
-    target = IsotropicMixture(p.diffuse(T0))
+    target = p.diffuse(T0)
     steps: list[Step] = []
-    laws: list[IsotropicMixture] = []
+    laws: list[GaussianMixture] = []
     for n, g in enumerate(population(p, KDE(BANDWIDTH, t0=T0), policy, generations)):
-        fitted, training = IsotropicMixture(g.fitted), IsotropicMixture(g.training)
-        learned = IsotropicMixture(g.law)
         stream = stream_seed(seed, "reproduce", str(alpha), n)
-        one = one_step_measures(fitted, training, n, seed=stream, target_se=target_se)
-        drift = drift_measures(learned, target, seed=stream_seed(stream, "drift"), target_se=target_se)
+        one = one_step_measures(g.fitted, g.training, n, seed=stream, target_se=target_se)
+        drift = drift_measures(g.law, target, seed=stream_seed(stream, "drift"), target_se=target_se)
         moment = Estimate.exact(g.law.second_moment() / p.second_moment() - 1, "closed form")
         steps.append(Step(alpha, n, one, drift, moment))
-        laws.append(learned)
+        laws.append(g.law)
     fresh, mixing = policy.rows(generations)
     points, stream = draws(40_000, target_se), stream_seed(seed, "reproduce", "gram", str(alpha))
-    found = density_innovations(IsotropicMixture(p), laws, fresh, mixing, n=points, seed=stream)
+    found = density_innovations(p, laws, fresh, mixing, n=points, seed=stream)
     return StudyNumbers(tuple(steps), {alpha: found}, draw_clouds(alpha, p, laws, seed), generations, "population")
 
 
@@ -163,7 +160,7 @@ def draws(n: int, target_se: float) -> int:
 
 
 def draw_clouds(
-    alpha: float, p: GaussianMixture, laws: Sequence[IsotropicMixture], seed: int
+    alpha: float, p: GaussianMixture, laws: Sequence[GaussianMixture], seed: int
 ) -> dict[tuple[float, int], Tensor]:
     """Points of the target and of the generations of :data:`SHOWN`."""
     found = {}
@@ -174,7 +171,7 @@ def draw_clouds(
 
 
 def one_step_measures(
-    fitted: IsotropicMixture, training: IsotropicMixture, index: int, *, seed: int, target_se: float
+    fitted: GaussianMixture, training: GaussianMixture, index: int, *, seed: int, target_se: float
 ) -> dict[str, Estimate]:
     """Path measures of p_hat^{i+1} against q_i; both laws at time 0, compared at t0."""
     r, q = fitted.diffuse(T0), training.diffuse(T0)
@@ -214,7 +211,7 @@ def one_step_measures(
     return found
 
 
-def refined(r: IsotropicMixture, q: IsotropicMixture, target_se: float, seed: int, n: int = 20_000) -> LogDensities:
+def refined(r: GaussianMixture, q: GaussianMixture, target_se: float, seed: int, n: int = 20_000) -> LogDensities:
     """Log densities with as many draws as KL(r || q) needs to reach `target_se`, at most 16 times `n`."""
     first = log_densities(r, q, n=n, seed=seed)
     at_first = kl(first)
@@ -225,7 +222,7 @@ def refined(r: IsotropicMixture, q: IsotropicMixture, target_se: float, seed: in
 
 
 def drift_measures(
-    learned: IsotropicMixture, target: IsotropicMixture, *, seed: int, target_se: float
+    learned: GaussianMixture, target: GaussianMixture, *, seed: int, target_se: float
 ) -> dict[str, Estimate]:
     """Divergences of p_hat^{i+1} from P_{t0} p, both directions."""
     ends = log_densities(learned, target, n=draws(10_000, target_se), seed=seed)

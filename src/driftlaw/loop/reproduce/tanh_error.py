@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 
 from driftlaw.estimate import Estimate
-from driftlaw.loop.reproduce.isotropic import IsotropicMixture
 from driftlaw.loop.reproduce.records import row
 from driftlaw.measure.path import path_energy
 from driftlaw.process.mixture import GaussianMixture
@@ -29,7 +28,7 @@ T0, T, STEPS = 0.02, 4.0, 500
 
 def chain_path_kl(beta: float, *, n: int = 2000, seed: int = 0, steps: int = STEPS) -> Estimate:
     r"""Half the energy along the learned Euler chain from N(0, I), steps equal in t; e pushes outwards if beta > 0."""
-    law = IsotropicMixture(GaussianMixture.paper())
+    law = GaussianMixture.paper()
     g = generator(seed, "reproduce", "chain", str(beta))
     y = torch.randn(n, law.dim, generator=g, dtype=torch.float64)
     energy = torch.zeros(n, dtype=torch.float64)
@@ -43,7 +42,7 @@ def chain_path_kl(beta: float, *, n: int = 2000, seed: int = 0, steps: int = STE
 
 def controlled(seed: int = 0, n: int = 2000, steps: int = STEPS) -> pd.DataFrame:
     """Path KL of the controlled error at each beta: learned chain outwards and inwards, and the ideal path."""
-    law, rows = IsotropicMixture(GaussianMixture.paper()), []
+    law, rows = GaussianMixture.paper(), []
     for beta, printed in AUDIT.items():
         field = as_score(lambda x, t, beta=beta: beta * torch.tanh(x))  # type: ignore[misc]
         ideal = path_energy(Perturbed(law, field), law, law, T0, T, n=20_000, seed=stream_seed(seed, "controlled"))

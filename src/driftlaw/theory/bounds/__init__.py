@@ -22,7 +22,12 @@ from driftlaw.theory.bounds.floors import (
     proposition_4_1_sum,
     two_step_floor,
 )
-from driftlaw.theory.bounds.gradient import gradient_kl, gradient_kl_reverse, gradient_observability
+from driftlaw.theory.bounds.gradient import (
+    gradient_floor,
+    gradient_kl,
+    gradient_kl_reverse,
+    gradient_observability,
+)
 from driftlaw.theory.bounds.one_step import (
     consistent_field_identity,
     proposition_3_1,
@@ -45,6 +50,7 @@ __all__ = [
     "Evidence",
     "consistent_field_identity",
     "drift_bracket",
+    "gradient_floor",
     "gradient_kl",
     "gradient_kl_reverse",
     "gradient_observability",

@@ -8,6 +8,8 @@ References: [KTV-G] (arXiv 2606.06179); this project, theory section 3.4, for th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from driftlaw.estimate import Estimate
 from driftlaw.theory.bounds.assumptions import UNKNOWN
 from driftlaw.theory.bounds.statement import Assumption, Bound, Number, finite, path_kl, propagate
@@ -16,6 +18,34 @@ from driftlaw.theory.bounds.statement import Assumption, Bound, Number, finite, 
 def _whole_gradient(exact: bool) -> Assumption:
     text = "G^2 is the energy of the whole gradient part; a critic over some features only bounds it from below"
     return Assumption("gradient part", text, "checked" if exact else UNKNOWN, "closed form" if exact else "a critic")
+
+
+def gradient_floor(G2: Estimate, measured: Estimate | None = None, *, exact: bool = False) -> Bound:
+    r"""A score error has at least the energy of its gradient part: :math:`\varepsilon_*^2 \ge G^2`.
+
+    A critic's value is itself a lower bound of :math:`G^2`, so that the statement needs no true score.
+
+    Args:
+        G2: energy of the gradient part, or a critic's held-out value with its lower confidence limit.
+        measured: eps*^2 where it is known.
+        exact: whether `G2` is the whole gradient part and not the value of a critic.
+    """
+    unseen = Assumption(
+        "unseen rows",
+        "the critic is judged on independent rows of q that trained neither it nor the network",
+        "checked",
+        "held-out real rows, and rows of earlier models that trained no network",
+    )
+    return Bound(
+        name="Score error, from below",
+        reference="[KTV-G]; this project, theory section 3.4",
+        quantity="eps*^2",
+        formula=r"\varepsilon_*^2 \ge G^2 = \int E_{q_t}|\Pi_{q_t} e|^2 dt",
+        side="lower",
+        value=G2 if exact else replace(G2, high=G2.value),
+        measured=measured,
+        assumptions=() if exact else (unseen,),
+    )
 
 
 def gradient_observability(
