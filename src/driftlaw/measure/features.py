@@ -28,6 +28,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
+from driftlaw.measure.feature_steps import Affine, Cosine, Step
 from driftlaw.seeding import generator
 
 Kind = Literal["pca", "identity", "random_fourier"]
@@ -65,37 +66,13 @@ def as_rows(x: Tensor | np.ndarray, name: str = "x", least: int = 2) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
-    """x -> (x - mean) @ matrix, ``[n, d] -> [n, k]``."""
-
-    mean: Tensor
-    matrix: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Apply the map."""
-        return (x - self.mean) @ self.matrix
-
-
-@dataclass(frozen=True, eq=False)
-class Cosine:
-    """z -> sqrt(2) cos(z @ frequencies + phases), ``[n, d] -> [n, k]``."""
-
-    frequencies: Tensor
-    phases: Tensor
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Apply the map."""
-        return math.sqrt(2.0) * torch.cos(z @ self.frequencies + self.phases)
-
-
-@dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """A frozen map phi: rows -> R^k, whitened with the real covariance.
+    """A frozen map phi: rows -> R^k; those that :meth:`fit` makes are whitened with the real covariance.
 
     Args:
         name: its kind.
         shape: shape of one row, for example ``(1, 28, 28)``.
-        steps: maps applied in order; the last one whitens.
+        steps: maps applied in order.
         fitted_on: number of real rows behind it.
         warnings: what a reader of any number computed from it must know.
 
@@ -108,7 +85,7 @@ class FeatureMap:
 
     name: str
     shape: tuple[int, ...]
-    steps: tuple[Affine | Cosine, ...]
+    steps: tuple[Step, ...]
     fitted_on: int
     warnings: tuple[str, ...] = ()
 
@@ -137,7 +114,7 @@ class FeatureMap:
                 f"{constant} of {rows.shape[1]} columns are constant in the real rows: changes there are not seen"
             )
         if kind == "identity":
-            steps: tuple[Affine | Cosine, ...] = (_whiten(rows, warnings),)
+            steps: tuple[Step, ...] = (_whiten(rows, warnings),)
         elif kind == "pca":
             principal = _principal(rows, dimension, warnings)
             steps = _joined(principal, _whiten(principal(rows), warnings))
@@ -157,8 +134,7 @@ class FeatureMap:
     @property
     def dimension(self) -> int:
         """k, the number of features."""
-        last = self.steps[-1]
-        return int((last.matrix if isinstance(last, Affine) else last.frequencies).shape[1])
+        return self.steps[-1].dimension
 
     def __call__(self, x: Tensor) -> Tensor:
         """phi(x), ``[n, ...] -> [n, k]`` float64.
@@ -171,7 +147,11 @@ class FeatureMap:
                 f"rows of shape {tuple(x.shape[1:])} were given to features fitted on rows of shape {self.shape}",
                 "bring all sets to one shape first",
             )
-        z = as_rows(x, "the sample", least=1)
+        return self.apply(as_rows(x, "the sample", least=1))
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """Phi of flat rows ``[n, d]`` that are known to be finite."""
+        z = rows
         for step in self.steps:
             z = step(z)
         return z
