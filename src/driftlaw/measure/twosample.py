@@ -169,7 +169,7 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     b = 2.0 * (second_x + second_y) / (n * (n - 1)) + 4.0 * math.sqrt(second_x * second_y) / n**2
     c = (side_x.first + side_y.first) / (n * plug_in) if plug_in > 0 else 0.0
     warnings = () if n >= 10 * k else (f"{n} rows for {k} features are few: the interval is too short",)
-    return _score_interval(value, b, c, n, method, warnings)
+    return score_interval(value, b, c, n, method, warnings)
 
 
 @dataclass(frozen=True)
@@ -380,15 +380,31 @@ def _distance(x: Tensor, y: Tensor, kernel: Kernel, method: str, block: int) -> 
     witness_y = (xy.columns - yy.rows - yy.diagonal) / n
     norm = float(witness_x.mean() - witness_y.mean())
     c = 4.0 * float(witness_x.var() + witness_y.var()) / (n * norm) if norm > 0 else 0.0
-    return _score_interval(u, b, c, n, method)
+    return score_interval(u, b, c, n, method)
 
 
-def _score_interval(u: float, b: float, c: float, n: int, method: str, warnings: tuple[str, ...] = ()) -> Estimate:
-    """The set {theta : (u - theta)^2 <= z^2 (b + c max(theta, 0))}."""
-    half, shift = Z95 * math.sqrt(b), Z95**2 * c / 2.0
-    root = math.sqrt(max(half**2 + shift * (2.0 * u + shift), 0.0))
-    low = u - half if u <= half else u + shift - root
-    high = u + half if u <= -half else u + shift + root
+def score_interval(
+    u: float, b: float, c: float, n: int, method: str, warnings: tuple[str, ...] = (), d: float = 0.0
+) -> Estimate:
+    """The set {theta : (u - theta)^2 <= z^2 (b + c max(theta, 0) + d max(theta, 0)^2)}, for d < 1/z^2.
+
+    Args:
+        u: unbiased estimate of theta >= 0, negative values included.
+        b: its variance at theta = 0.
+        c: what theta adds to the variance.
+        n: observations behind it.
+        method: how it was computed, in words.
+        warnings: what a reader must know.
+        d: relative variance, of a factor that is itself estimated.
+    """
+    half, shift, lead = Z95 * math.sqrt(b), Z95**2 * c / 2.0, 1.0 - Z95**2 * d
+    if lead <= 0.0:
+        low = u - half if u <= half else 0.0
+        return Estimate(u, math.sqrt(b + c * max(u, 0.0) + d * max(u, 0.0) ** 2), low, math.inf, n, method, warnings)
+    root = math.sqrt(max((u + shift) ** 2 - lead * (u**2 - half**2), 0.0))
+    low = u - half if u <= half else (u + shift - root) / lead
+    high = u + half if u <= -half else (u + shift + root) / lead
     if high < 0.0:
         warnings = (*warnings, "below zero by more than sampling error: do the two sets share rows?")
-    return Estimate(u, math.sqrt(b + c * max(u, 0.0)), low, high, n, method, warnings)
+    stderr = math.sqrt(b + c * max(u, 0.0) + d * max(u, 0.0) ** 2)
+    return Estimate(u, stderr, low, high, n, method, warnings)
