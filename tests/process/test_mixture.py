@@ -5,6 +5,7 @@ import torch
 
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.schedule import alpha, expand
 from driftlaw.seeding import generator
 from oracles import mixture_twin
 
@@ -40,8 +41,10 @@ def test_density_score_and_divergence_against_the_naive_twin(kind, t):
         return mixture_twin.log_prob(law.weights, law.means, law.component_covariances, x, t)
 
     score, divergence = mixture_twin.score_and_divergence(naive, x)
-    torch.testing.assert_close(law.log_prob(x, t), naive(x), rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(law.score(x, t), score, rtol=1e-10, atol=1e-10)
+    values = law.evaluate(x, t)
+    for log_density, s in ((law.log_prob(x, t), law.score(x, t)), (values.log_density, values.score)):
+        torch.testing.assert_close(log_density, naive(x), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(s, score, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(law.divergence(x, t), divergence, rtol=1e-9, atol=1e-9)
 
 
@@ -137,14 +140,37 @@ def test_responsibilities_are_a_distribution_and_name_the_component():
     assert far[0].max() < 0.3
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
-    law = random_mixture("full")
+@pytest.mark.parametrize("kind", ["isotropic", "full"])
+def test_blocks_of_rows_change_nothing(monkeypatch, kind):
+    law = random_mixture(kind)
     x = points(law, 50)
     t = torch.linspace(0, 2, 50, dtype=torch.float64)
-    whole = law.evaluate(x, t)
-    monkeypatch.setattr("driftlaw.process.draws.BLOCK_BYTES", 8 * 6 * 3 * 4 * 7)
-    for one, blocked in zip(whole, law.evaluate(x, t), strict=True):
-        torch.testing.assert_close(blocked, one, rtol=1e-13, atol=1e-13)
+    whole = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
+    monkeypatch.setattr("driftlaw.process.components.BLOCK_BYTES", 8 * 6 * 3 * 4 * 7)
+    monkeypatch.setattr("driftlaw.process.components.IsotropicComponents.BLOCK", 3 * 7)
+    assert law._components.rows == 7
+    blocks = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
+    for one, blocked in zip(whole, blocks, strict=True):
+        torch.testing.assert_close(blocked, one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.7, "per sample"])
+def test_matrix_products_of_isotropic_mixtures_are_the_general_sums(t):
+    """Many components of few ages, as a late generation of the recursion of laws, far from the origin."""
+    g = generator(7)
+    ages = torch.randint(1, 5, (40,), generator=g).double()
+    means = 4 * torch.randn(40, 10, generator=g, dtype=torch.float64) + 1e5
+    weights = torch.rand(40, generator=g, dtype=torch.float64) + 0.1
+    isotropic = GaussianMixture(weights / weights.sum(), means, 0.36 * ages)
+    general = GaussianMixture(weights / weights.sum(), means, (0.36 * ages).unsqueeze(1).expand(40, 10))
+    t = torch.linspace(0, 2, 40, dtype=torch.float64) if t == "per sample" else t
+    x = torch.randn(40, 10, generator=g, dtype=torch.float64) + expand(alpha(t), 2) * means
+    assert type(isotropic._components) is not type(general._components)
+    for ours, theirs in zip(isotropic.evaluate(x, t), general.evaluate(x, t), strict=True):
+        # 1e5 from the origin, a difference x - m has an error of 1e-11 in both
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(isotropic.score(x, t), general.score(x, t), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(isotropic.log_prob(x, t), general.log_prob(x, t), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -96,17 +96,16 @@ def check_weights(weights: Tensor, k: int, what: str) -> Tensor:
     return weights / total
 
 
-def by_rows(f: Callable[[Tensor, Tensor], LawValues], x: Tensor, t: Tensor, bytes_per_row: int) -> LawValues:
-    """Apply `f` to blocks of rows so that its temporaries stay below :data:`BLOCK_BYTES`.
+def by_rows(f: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, t: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Apply `f` to blocks of rows, so that its temporaries stay small.
 
     Args:
-        f: maps ``(x [m, d], t [] or [m])`` to :class:`LawValues`.
+        f: maps ``(x [m, d], t [] or [m])`` to tensors ``[m, ...]``.
         x: ``[n, d]``.
         t: ``[]`` or ``[n]``.
-        bytes_per_row: temporary memory of `f` per row.
+        size: rows in a block, >= 1.
     """
-    size = max(1, BLOCK_BYTES // max(1, bytes_per_row))
     if x.shape[0] <= size:
         return f(x, t)
     blocks = [f(x[i : i + size], t[i : i + size] if t.ndim else t) for i in range(0, x.shape[0], size)]
-    return LawValues(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+    return tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))

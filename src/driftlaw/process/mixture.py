@@ -2,28 +2,22 @@ r"""Gaussian mixtures: log density, score, divergence, diffused law and reverse 
 
 :math:`q = \sum_k w_k N(m_k, \Sigma_k)` with :math:`\Sigma_k = U_k \Lambda_k U_k^T` diffuses to
 :math:`q_t = \sum_k w_k N(a_t m_k, U_k (a_t^2 \Lambda_k + \sigma_t^2) U_k^T)`: one eigendecomposition serves every time.
-With the component scores :math:`g_k = -\Sigma_{k,t}^{-1}(x - a_t m_k)` and responsibilities :math:`r_k`,
-
-.. math::
-
-    \nabla \log q_t = \sum_k r_k g_k =: s, \qquad
-    \nabla\cdot s = \sum_k r_k \left(|g_k - s|^2 - \operatorname{tr} \Sigma_{k,t}^{-1}\right) .
-
-The divergence in this form does not subtract two large numbers. All sums run in float64 and in the log domain; results
-come back in the dtype of the points (this project, theory sections 3.2 and 6).
+The sums over components are in :mod:`driftlaw.process.components`; isotropic mixtures take matrix products there. They
+run in float64 and in the log domain; results come back in the dtype of the points (this project, theory sections 3.2
+and 6).
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.process.components import Components, EigenComponents, IsotropicComponents
 from driftlaw.process.draws import (
     LawValues,
     by_rows,
@@ -215,16 +209,16 @@ class GaussianMixture:
             InputError: wrong dtype, shape or time.
         """
         times = sample_times(t, len(check_points(x, self.dim)), x.device)
-        values = by_rows(self._evaluate, x.double(), times, 8 * 6 * len(self) * self.dim)
+        values = by_rows(self._components.evaluate, x.double(), times, self._components.rows)
         return LawValues(*(value.to(x.dtype) for value in values))
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Log density at time t, nats, ``[n]``."""
-        return self.evaluate(x, t).log_density
+        return self._by_rows(lambda x, t: self._components.log_joint(x, t).logsumexp(1), x, t)
 
     def score(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Score at time t, ``[n, d]``."""
-        return self.evaluate(x, t).score
+        return self._by_rows(self._components.score, x, t)
 
     def divergence(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Divergence of the score at time t, ``[n]``."""
@@ -232,8 +226,7 @@ class GaussianMixture:
 
     def responsibilities(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Posterior probability of each component given X_t = x, ``[n, K]``."""
-        times = sample_times(t, len(check_points(x, self.dim)), x.device)
-        return self._components(x.double(), times)[0].softmax(dim=1).to(x.dtype)
+        return self._by_rows(lambda x, t: self._components.log_joint(x, t).softmax(1), x, t)
 
     def reverse_transition(self, x: Tensor, t: Time, s: Time, generator: torch.Generator | None = None) -> Tensor:
         r"""One exact draw of X_s given X_t = x, s <= t: the ideal reverse process without time steps.
@@ -288,26 +281,13 @@ class GaussianMixture:
             out[rows] = z[rows] @ matrix
         return out
 
-    def _components(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log w_k N_k ``[n, K]``, component scores ``[n, K, d]`` and their traces of the precision, float64."""
-        means, lam, log_w = (p.to(x.device) for p in (self.means, self._eigenvalues, self.weights.log()))
-        lam = expand(alpha(t), 3).square() * lam + expand(variance(t), 3)
-        z = x.unsqueeze(1) - expand(alpha(t), 3) * means
-        if self._basis is None:
-            score = -z / lam
-            quadratic = -(z * score).sum(-1)
-        else:
-            basis = self._basis.to(x.device)
-            z = torch.einsum("nkd,kde->nke", z, basis)
-            quadratic = (z.square() / lam).sum(-1)
-            score = -torch.einsum("nke,kde->nkd", z / lam, basis)
-        log_density = log_w - (quadratic + lam.log().sum(-1) + self.dim * math.log(2 * math.pi)) / 2
-        return log_density, score, lam.reciprocal().sum(-1)
+    @functools.cached_property
+    def _components(self) -> Components:
+        if self.covariances.ndim == 1:
+            return IsotropicComponents(*self._parts())
+        return EigenComponents(self.weights, self.means, self._eigenvalues, self._basis)
 
-    def _evaluate(self, x: Tensor, t: Tensor) -> LawValues:
-        log_joint, components, trace = self._components(x, t)
-        log_density = log_joint.logsumexp(dim=1)
-        r = (log_joint - log_density.unsqueeze(1)).exp()
-        score = torch.einsum("nk,nkd->nd", r, components)
-        spread = (components - score.unsqueeze(1)).square().sum(-1)
-        return LawValues(log_density, score, (r * (spread - trace)).sum(1))
+    def _by_rows(self, f: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Time) -> Tensor:
+        """One function of float64 points and times, block by block, in the dtype of the points."""
+        times = sample_times(t, len(check_points(x, self.dim)), x.device)
+        return by_rows(lambda x, t: (f(x, t),), x.double(), times, self._components.rows)[0].to(x.dtype)
