@@ -40,7 +40,7 @@ from driftlaw.process.kernel_sum import COMPILED_LIMIT, CONDITION_LIMIT, KernelM
 from driftlaw.process.schedule import expand
 
 #: Values of tau, from everything matched to almost everything exact.
-CUTS = (math.inf, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)
+CUTS = (math.inf, 0.1, 0.05, 0.03, 0.02, 0.01, 3e-3, 1e-3, 3e-4)
 #: eta of the module docstring.
 MARGIN = 0.2
 #: Share of the centres that is always summed exactly.
@@ -96,10 +96,11 @@ class _Exact(NamedTuple):
 
 
 class _Trials(NamedTuple):
-    """Cost of the exact sum per point, and (tau, squared errors, mean square score, cost per point), pairs."""
+    """Cost of the exact sum per point, exact values, and (tau, approximate values, cost per point) for every tau."""
 
     exact_cost: float
-    candidates: list[tuple[float, Tensor, float, float]]
+    truth: LawValues
+    candidates: list[tuple[float, LawValues, float]]
 
 
 class Parts:
@@ -275,23 +276,26 @@ class Parts:
         return _Quadratics(log.to(dtype), square.to(dtype), force.to(dtype), top)
 
     def trials(self, pilot: Query) -> _Trials:
-        """Errors and costs of every tau on a few points."""
+        """What every tau gives and costs on a few points."""
         m, parts = len(pilot.x), len(self.rows)
         exact, _ = self.exact(pilot, torch.ones(m, parts, dtype=torch.bool))
-        log_e, score_e = exact.log.reshape(parts, m).T, exact.score.reshape(parts, m, -1).transpose(0, 1)
-        truth = (log_e.softmax(1).unsqueeze(2) * score_e).sum(1)
+        log_e, score_e, square_e = (z.reshape(parts, m, *z.shape[1:]).transpose(0, 1) for z in exact)
         matched = self.matched(pilot)
         bases = self.bases.reshape(self.dim, self.count, self.dim)
         score_m = -torch.einsum("mbe,dbe->mbd", matched.force.double().reshape(m, self.count, -1), bases)
-        log_m, score_m = (torch.cat([z, e[:, self.count :]], 1) for z, e in ((matched.log, log_e), (score_m, score_e)))
+        log_m, score_m, square_m = (
+            torch.cat([z.double(), e[:, self.count :]], 1)
+            for z, e in ((matched.log, log_e), (score_m, score_e), (matched.square, square_e))
+        )
+        truth = _mixed(log_e, score_e, square_e)
         candidates = []
         for cut in CUTS:
             heavy, _ = self.heavy(matched.log, matched.distance, cut)
-            r = torch.where(heavy, log_e, log_m).softmax(1).unsqueeze(2)
-            score = (r * torch.where(heavy.unsqueeze(2), score_e, score_m)).sum(1)
+            pairs = ((log_e, log_m), (score_e, score_m), (square_e, square_m))
+            values = _mixed(*(torch.where(heavy if e.ndim == 2 else heavy.unsqueeze(2), e, z) for e, z in pairs))
             cost = float((heavy * (self.sizes + PART_COST)).sum(1).mean()) + MATCHED_COST * self.count
-            candidates.append((cut, (score - truth).square().sum(1), float(truth.square().sum(1).mean()), cost))
-        return _Trials(self._exact_cost(pilot, log_e.logsumexp(1)), candidates)
+            candidates.append((cut, values, cost))
+        return _Trials(self._exact_cost(pilot, truth.log_density), truth, candidates)
 
     def _exact_cost(self, pilot: Query, log_density: Tensor) -> float:
         """Pairs per point that the exact sum computes."""
@@ -301,6 +305,13 @@ class Parts:
         distance = (pilot.x.double().unsqueeze(1) - a.reshape(-1, 1, 1) * self.means).norm(dim=2)
         bound = -(distance - a * self.radii).clamp(min=0).square() / (2 * v) - self.dim / 2 * (2 * math.pi * v).log()
         return float(((bound >= log_density.unsqueeze(1) - _DROPPED) * self.sizes).sum(1).mean())
+
+
+def _mixed(log: Tensor, score: Tensor, square: Tensor) -> LawValues:
+    """The law from log W_b q_b ``[m, parts]``, s_b ``[m, parts, d]`` and div + |s_b|^2 ``[m, parts]`` of its parts."""
+    r = log.softmax(1)
+    total = (r.unsqueeze(2) * score).sum(1)
+    return LawValues(log.logsumexp(1), total, (r * square).sum(1) - total.square().sum(1))
 
 
 def _features(x: Tensor) -> Tensor:
