@@ -9,7 +9,8 @@ with whitening by the real covariance C_Q,
 so that |E_P phi - E_Q phi|^2 is the Mahalanobis form (m_P - m_Q)^T C_Q^{-1} (m_P - m_Q), a lower bound of
 chi2(P || Q). The kinds differ in psi: ``"identity"`` psi(x) = flattened x; ``"pca"`` the leading principal coordinates
 of it; ``"random_fourier"`` psi_j(x) = sqrt(2) cos(w_j . z + b_j) on d whitened principal coordinates z,
-w_j ~ N(0, I/d), b_j uniform (Rahimi and Recht 2007).
+w_j ~ N(0, I/d), b_j uniform (Rahimi and Recht 2007). A network (:mod:`driftlaw.measure.feature_networks`) in place of
+a kind gives psi(x) = the leading principal coordinates of its output.
 
 A covariance of n rows is inverted only on its numerical range, and with Ledoit-Wolf shrinkage where n - 1 <= k. For
 Gaussian features E[C_hat^{-1}] = (n-1)/(n-k-2) C^{-1}: whitening with few rows inflates squared distances by that.
@@ -28,6 +29,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
+from driftlaw.measure.feature_networks import FeatureSpace
 from driftlaw.measure.feature_steps import Affine, Cosine, Step
 from driftlaw.seeding import generator
 
@@ -75,6 +77,7 @@ class FeatureMap:
         steps: maps applied in order.
         fitted_on: number of real rows behind it.
         warnings: what a reader of any number computed from it must know.
+        network: what makes features of rows before the steps; None takes the rows themselves.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -88,34 +91,39 @@ class FeatureMap:
     steps: tuple[Step, ...]
     fitted_on: int
     warnings: tuple[str, ...] = ()
+    network: FeatureSpace | None = None
 
     @classmethod
-    def fit(cls, real: Tensor, kind: Kind | str = "pca", *, dimension: int = 32, seed: int = 0) -> FeatureMap:
+    def fit(
+        cls, real: Tensor, kind: Kind | str | FeatureSpace = "pca", *, dimension: int = 32, seed: int = 0
+    ) -> FeatureMap:
         """Fit phi on real training rows.
 
         Args:
             real: ``[n, ...]`` rows that are not used again as a reference.
-            kind: "pca", "identity" or "random_fourier".
+            kind: "pca", "identity", "random_fourier", or a network, whose principal coordinates are taken.
             dimension: largest k (ignored by "identity").
             seed: seed of the frequencies of "random_fourier"; the other kinds are deterministic.
 
         Raises:
             InputError: unknown kind, dimension < 1, bad rows, or no column that varies.
         """
-        if kind not in KINDS:
+        network = None if isinstance(kind, str) else kind
+        if network is None and kind not in KINDS:
             raise InputError(f"unknown features {kind!r}", nearest(str(kind), KINDS))
         if dimension < 1:
             raise InputError(f"the feature dimension is {dimension}", "choose 1 or more")
-        rows = as_rows(real, "the real training set")
+        rows = as_rows(real if network is None else network(real), "the real training set")
         warnings: list[str] = []
         constant = int((rows == rows[0]).all(dim=0).sum())
         if constant:
+            which = "columns" if network is None else f"features of {network.name}"
             warnings.append(
-                f"{constant} of {rows.shape[1]} columns are constant in the real rows: changes there are not seen"
+                f"{constant} of {rows.shape[1]} {which} are constant in the real rows: changes there are not seen"
             )
         if kind == "identity":
             steps: tuple[Step, ...] = (_whiten(rows, warnings),)
-        elif kind == "pca":
+        elif kind == "pca" or network is not None:
             principal = _principal(rows, dimension, warnings)
             steps = _joined(principal, _whiten(principal(rows), warnings))
         else:
@@ -129,7 +137,8 @@ class FeatureMap:
             phases = 2.0 * math.pi * torch.rand(dimension, generator=g, dtype=torch.float64)
             waves = Cosine(frequencies, phases)
             steps = (*base_steps, waves, _whiten(waves(z), warnings))
-        return cls(kind, tuple(real.shape[1:]), steps, rows.shape[0], tuple(warnings))
+        name = str(kind) if network is None else network.name
+        return cls(name, tuple(real.shape[1:]), steps, rows.shape[0], tuple(warnings), network)
 
     @property
     def dimension(self) -> int:
@@ -147,10 +156,10 @@ class FeatureMap:
                 f"rows of shape {tuple(x.shape[1:])} were given to features fitted on rows of shape {self.shape}",
                 "bring all sets to one shape first",
             )
-        return self.apply(as_rows(x, "the sample", least=1))
+        return self.apply(as_rows(x if self.network is None else self.network(x), "the sample", least=1))
 
     def apply(self, rows: Tensor) -> Tensor:
-        """Phi of flat rows ``[n, d]`` that are known to be finite."""
+        """Phi of flat rows ``[n, d]`` (or of what `network` made of rows) that are known to be finite."""
         z = rows
         for step in self.steps:
             z = step(z)
@@ -160,6 +169,8 @@ class FeatureMap:
     def fingerprint(self) -> str:
         """BLAKE2b hash of the kind and of every number in the map: the key of a feature cache."""
         h = hashlib.blake2b(f"{self.name}:{self.shape}".encode(), digest_size=16)
+        if self.network is not None:
+            h.update(self.network.fingerprint.encode())
         for step in self.steps:
             h.update(type(step).__name__.encode())
             for part in vars(step).values():
