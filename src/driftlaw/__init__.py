@@ -25,6 +25,7 @@ _NAMES = {
     "Accumulate": "driftlaw.theory.refresh",
     "AccumulateSubsample": "driftlaw.theory.refresh",
     "Window": "driftlaw.theory.refresh",
+    "Adaptive": "driftlaw.theory.adaptive",
     "observability": "driftlaw.measure.observability",
     "path_energy": "driftlaw.measure.path",
     "gradient_energy": "driftlaw.measure.gradient",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from driftlaw.process.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
+    from driftlaw.theory.adaptive import Adaptive as Adaptive
     from driftlaw.theory.propagator import propagator as propagator
     from driftlaw.theory.refresh import Accumulate as Accumulate
     from driftlaw.theory.refresh import AccumulateSubsample as AccumulateSubsample

@@ -8,6 +8,7 @@ from driftlaw.theory.accumulation import (
     certified_drift,
     contributions,
 )
+from driftlaw.theory.adaptive import Adaptive
 from driftlaw.theory.bounds import Assumption, Bound, Evidence
 from driftlaw.theory.propagator import effective_memory, propagator, propagator_initial
 from driftlaw.theory.refresh import (
@@ -27,6 +28,7 @@ from driftlaw.theory.regimes import Regime, classify, growth_exponent
 __all__ = [
     "Accumulate",
     "AccumulateSubsample",
+    "Adaptive",
     "Assumption",
     "Bound",
     "Contributions",

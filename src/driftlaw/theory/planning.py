@@ -45,6 +45,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from driftlaw.errors import InputError
+from driftlaw.estimate import Z95, Estimate
 from driftlaw.theory.refresh import Array, check_horizon
 
 
@@ -277,7 +278,7 @@ def fluctuation(alignment: float, dimension: float, confidence: float) -> float:
     r"""How far drift may lie above its mean: its quantile in units of its mean, an upper bound over all n.
 
     The ratio falls with the noncentrality, and :math:`S_n^2 \ge A_n`, so it is largest for
-    :math:`\lambda = r\kappa/(1-\kappa)`.
+    :math:`\lambda = r\kappa/(1-\kappa)`. Quantiles by :func:`noncentral_quantile`.
 
     Args:
         alignment: kappa.
@@ -296,10 +297,35 @@ def fluctuation(alignment: float, dimension: float, confidence: float) -> float:
         raise InputError(f"dimension must be a number >= 1, got {dimension!r}", "inf leaves fluctuations out")
     if kappa == 1 or math.isinf(dimension):
         return 1.0
-    free = stats.chi2 if kappa == 0 else stats.ncx2
-    arguments = (dimension,) if kappa == 0 else (dimension, dimension * kappa / (1 - kappa))
-    quantile = float(free.ppf(level, *arguments)) * (1 - kappa) / dimension
-    return max(1.0, quantile) if math.isfinite(quantile) else 1.0
+    quantile = float(noncentral_quantile(level, dimension, dimension * kappa / (1 - kappa)))
+    return max(1.0, quantile * (1 - kappa) / dimension)
+
+
+def noncentral_quantile(level: float, dimension: float, noncentrality: ArrayLike) -> Array:
+    r"""Quantile of the noncentral chi-square law by Patnaik's approximation (Biometrika 36, 1949).
+
+    .. math:: \chi^2_r(\lambda) \approx c\,\chi^2_\nu, \qquad c = \frac{r + 2\lambda}{r + \lambda}, \qquad
+       \nu = \frac{(r + \lambda)^2}{r + 2\lambda}
+
+    It has the right mean and variance for every lambda, is exact for lambda = 0, and costs the same for any lambda.
+
+    Args:
+        level: in (0, 1).
+        dimension: r > 0.
+        noncentrality: lambda >= 0, any shape.
+
+    Returns:
+        The shape of `noncentrality`.
+    """
+    mean = dimension + np.asarray(noncentrality, dtype=np.float64)
+    spread = 2 * mean - dimension
+    return np.asarray(spread / mean * stats.chi2.ppf(level, mean**2 / spread))
+
+
+def upper_limit(estimate: Estimate, confidence: float) -> float:
+    """One-sided upper confidence limit, from the upper half of the 95 % interval; ``nan`` for a refused estimate."""
+    scale = float(stats.norm.ppf(check_confidence(confidence))) / Z95
+    return estimate.value + scale * (estimate.high - estimate.value) if estimate.stderr else estimate.value
 
 
 def check_confidence(confidence: Any) -> float:

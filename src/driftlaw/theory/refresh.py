@@ -17,6 +17,7 @@ policy                     row i                                            `par
 ``Accumulate()``           q_i = mean of p_hat^0, ..., p_hat^i; data grows  ``accumulate``
 ``AccumulateSubsample()``  the same law; the number of rows stays n         ``accumulate-subsample``
 ``Window(k, fresh=a)``     q_i = a p + (1 - a) mean of the last k models    ``window:3,0.1``
+``Adaptive(B, H)``         as ``Schedule``, a_i from what was seen before   ``adaptive:0.1,20``
 ========================== ================================================ ==================================
 
 Reference: this project, theory section 4. ``FixedFraction`` is the recursion of [KTV] (arXiv 2602.16601).
@@ -280,14 +281,13 @@ class Window:
         return {"kind": self.kind, "k": self.k, "fresh": self.fresh}
 
 
-BuiltIn = Replace | FixedFraction | Schedule | Accumulate | AccumulateSubsample | Window
-#: Built-in policies by the ``kind`` of their configuration.
-KINDS: dict[str, type[BuiltIn]] = {
+#: Built-in policies by the ``kind`` of their configuration; :mod:`driftlaw.theory.adaptive` adds its own.
+KINDS: dict[str, type[Any]] = {
     kind.kind: kind for kind in (Replace, FixedFraction, Schedule, Accumulate, AccumulateSubsample, Window)
 }
 
 
-def build(config: Mapping[str, Any]) -> BuiltIn:
+def build(config: Mapping[str, Any]) -> Policy:
     """The policy that a configuration describes; inverse of ``policy.config()``.
 
     Raises:
@@ -310,10 +310,11 @@ def build(config: Mapping[str, Any]) -> BuiltIn:
             raise ConfigError(f"policy {kind!r} has no key {key!r}", fix)
     if missing := [name for name, required in known.items() if required and name not in arguments]:
         raise ConfigError(f"policy {kind!r} needs {', '.join(missing)}", f"add the key {missing[0]!r}")
-    return KINDS[kind](**arguments)
+    policy: Policy = KINDS[kind](**arguments)
+    return policy
 
 
-def parse(text: str) -> BuiltIn:
+def parse(text: str) -> Policy:
     """The policy that a command-line word describes: ``kind`` or ``kind:number,number,...``.
 
     Raises:
