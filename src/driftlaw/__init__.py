@@ -29,6 +29,7 @@ _NAMES = {
     "observability": "driftlaw.measure.observability",
     "path_energy": "driftlaw.measure.path",
     "gradient_energy": "driftlaw.measure.gradient",
+    "Sketch": "driftlaw.measure.sketch",
     "propagator": "driftlaw.theory.propagator",
     "accumulated_drift": "driftlaw.theory.accumulation",
     "Study": "driftlaw.loop.study",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from driftlaw.measure.gradient import gradient_energy as gradient_energy
     from driftlaw.measure.observability import observability as observability
     from driftlaw.measure.path import path_energy as path_energy
+    from driftlaw.measure.sketch import Sketch as Sketch
     from driftlaw.process.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
