@@ -21,8 +21,10 @@ FAST = {"samples": 60, "density_samples": 2000, "path_samples": 2000}
 ONE_STEP = {
     "Proposition 3.1", "Proposition 3.1, reverse", "Proposition 3.1, N(0, I) start", "Equality for consistent fields",
     "Proposition 3.3", "Proposition 3.3, clean regime", "Theorem 3.4", "Sharp first order",
+    "Gradient bound on eta", "Gradient bound", "Gradient bound, reverse",
 }  # fmt: skip
 IN_ANY = {"Minkowski", "Bracket"}
+FIELD = {"Score error, from below", "Gradient bound, reverse"}
 AGAINST_P = {"Innovation bracket", "Two-step floor", "Improved floor"}
 WHOLE = {"Theorem 4.2, additive", "Steady state, aligned", "Steady state, independent"}
 WHOLE_P = {"Proposition 4.1 (i)", "Proposition 4.1 (ii)", "Improved floor, limit", "Theorem 4.2, as displayed"}
@@ -120,6 +122,9 @@ def test_numbers_come_from_the_records(narrow, narrow_bounds):
             "Proposition 3.3, clean regime": (eta * ideal / 8, path.chi2),
             "Theorem 3.4": (4 * ideal, path.chi2),
             "Sharp first order": (eta * ideal, path.chi2),
+            "Gradient bound on eta": (1.0, fraction(path.observability)),  # an error of two laws is all gradient
+            "Gradient bound": (path.kl_initial.value + learned / 2, path.kl),
+            "Gradient bound, reverse": (path.kl_initial_reverse.value + ideal / 2, path.kl_reverse),
         }
         for name, (value, measured) in expected.items():
             assert found[name].value.value == pytest.approx(value, rel=1e-12), name
@@ -223,12 +228,43 @@ def test_feature_coordinates_where_there_are_no_densities(digits, digits_bounds)
     assert [a.reference for a in digits_bounds.accumulations] == ["pca"]
     assert "no densities" in digits_bounds.notes[0]
     assert math.isnan(digits_bounds.t0)
-    assert names(digits_bounds, 2) == IN_ANY | {"Mixing contracts"}
+    assert names(digits_bounds, 2) == IN_ANY | FIELD | {"Mixing contracts"}
     assert names(digits_bounds, None) == WHOLE
     assert digits_bounds.main.reconstruction_error < 1e-10
     assert digits_bounds.main.drift[0].n > 100
     with pytest.raises(InputError, match=r"no densities of target and models\. Available: features"):
         dl.bounds(digits, reference="p")
+
+
+def test_gradient_part_of_a_field_bounds_its_error_from_below(digits, digits_bounds):
+    for g in digits:
+        found = {s.bound.name: s.bound for s in digits_bounds.at(g.index)}
+        G2 = g.path.gradient_energy
+        assert not g.path.known
+        assert found["Score error, from below"].value.value == max(G2.low, 0)
+        assert found["Score error, from below"].certified
+        start = g.path.kl_standard_reverse.value
+        assert found["Gradient bound, reverse"].value.value == pytest.approx(start + max(G2.value, 0) / 2)
+        assert not found["Gradient bound, reverse"].certified, "a critic never bounds from above"
+
+
+def test_a_network_on_a_known_law(tmp_path):
+    """Energies and eta in the first generation, where q = p is known; the gradient part in every one."""
+    net = dl.Denoiser(steps=60, warm_steps=20, width=16)
+    history = made(tmp_path / "run", estimator=net, policy=0.5, generations=2, measures=FAST | {"samples": 400})
+    first, second = history[1].path, history[2].path
+    assert first.known
+    assert not second.known
+    assert first.gradient_energy.low < first.energy_ideal.high
+    assert first.energy_learned.low > 0
+    assert not second.gradient_energy.is_refused
+    found = dl.bounds(history)
+    assert {"Proposition 3.1", "Theorem 3.4", "Gradient bound on eta"} <= names(found, 1)
+    floor = next(s.bound for s in found.at(1) if s.bound.name == "Score error, from below")
+    assert floor.measured == first.energy_ideal
+    assert not floor.contradicted
+    assert names(found, 2) >= FIELD
+    assert "Theorem 3.4" not in names(found, 2)
 
 
 def test_features_can_be_asked_for_with_densities(narrow):

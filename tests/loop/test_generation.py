@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftlaw as dl
-from driftlaw.loop.setting import Past, Setting, _largest_remainder, training_set
+from driftlaw.loop.setting import Past, Setting, _largest_remainder, training_set, unseen_rows
 
 N = 60
 
@@ -113,3 +113,47 @@ def test_population_tails_are_those_of_the_papers_mixture():
     for _ in range(3):
         v.append(np.exp(-0.02) * (v[-1] + 0.36) + 1 - np.exp(-0.02))
     assert Setting(study).population_tails == pytest.approx(v, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("policy", "index", "expected"),
+    [
+        (dl.FixedFraction(0.25), 1, {0: 60}),
+        (dl.FixedFraction(0.25), 4, {0: 25, 3: 75}),
+        (dl.FixedFraction(0.75), 4, {0: 60, 3: 20}),  # the held-out rows limit it
+        (dl.Replace(), 4, {3: 100}),
+        (dl.Window(2, fresh=0.5), 5, {0: 50, 3: 25, 4: 25}),
+    ],
+)
+def test_unseen_rows_have_the_policys_proportions_and_trained_nobody(policy, index, expected):
+    s = setting(policy, measures={"critic_rows": 100})
+    drawn = []
+
+    class Model:
+        def __init__(self, j):
+            self.j = j
+
+        def sample(self, n, generator):
+            drawn.append((self.j, n))
+            return torch.full((n, 2), 1000.0 + self.j)
+
+    real = s.supply.take(N, 0).batch.x
+    stored = {j: 100.0 + j + torch.arange(N * 2).reshape(N, 2) / 1000 for j in range(1, index)}
+    past = Past(lambda j: stored[j] if j else real, Model)
+    found = unseen_rows(s, index, past)
+    origin = {j: int(((found[:, 0] % 900).floor() == 100 + j).sum()) for j in range(1, index)}
+    origin[0] = int((found[:, 0] < 50).sum())
+    assert {k: v for k, v in origin.items() if v} == expected
+    trained = {tuple(row) for i in range(1, index + 1) for row in training_set(s, i, past)[0].tolist()}
+    assert not trained & {tuple(row) for row in found.tolist()}
+    latest = expected.get(index - 1, 0) if index > 1 else 0
+    used = s.counts(index)[1][index - 1] if index > 1 else 0
+    assert dict(drawn).get(index - 1, 0) == max(0, latest - (N - used))
+
+
+def test_no_critic_when_it_is_switched_off(tmp_path):
+    study = dl.Study(
+        source="digits", estimator=dl.KDE(0.5), policy=0.5, samples=80, generations=1, measures={"critic_rows": 0}
+    )
+    (g,) = dl.run(study, out=tmp_path / "run")
+    assert not list(g.path.items())

@@ -32,7 +32,15 @@ from driftlaw.learn.estimator import Generator
 from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement, reference_words
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.setting import Past, Setting, training_law
-from driftlaw.loop.statements import Rows, accumulated, against_p, certificates, one_step, proposition_4_1
+from driftlaw.loop.statements import (
+    Rows,
+    accumulated,
+    against_p,
+    certificates,
+    one_step,
+    proposition_4_1,
+    score_field,
+)
 from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import log_densities, total_variation
 from driftlaw.measure.innovations import BLOCKS, Innovations, density_innovations, feature_innovations
@@ -97,6 +105,8 @@ def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: 
         statements += _density_statements(run, found.get("p"))
         if not run.paths_known:
             notes.append("path measures are missing: Prop 3.1, 3.3, 4.1, Thm 3.4 and the TV certificate need them")
+    if not run.paths_known:
+        statements += (s for g in history for s in score_field(g.index, g.path))
     last = len(history) + 1
     return BoundsReport(
         study=str(history.config.get("name", "")),

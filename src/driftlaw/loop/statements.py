@@ -3,8 +3,10 @@ r"""Which statements apply to a run, and the numbers that each of them gets.
 =================  ==================================================  ==============================================
 place              statements                                          numbers
 =================  ==================================================  ==============================================
-one step, at t0    Prop 3.1 both ways, its equality, Prop 3.3, Thm     energies, eta, KL and chi2 of the records
-                   3.4, sharp first order
+one step, at t0    Prop 3.1 both ways, its equality, Prop 3.3, Thm     energies, eta, G^2, KL and chi2 of the records
+                   3.4, sharp first order, gradient bounds
+one step, fields   eps*^2 >= G^2, gradient bound; all of the above     G^2 by a critic; energies and eta where q is
+                   with energies where q is known                      known (a network on a known law)
 in L^2(mu)         bracket, contraction, Minkowski, additive Thm 4.2,  innovations, in p, the mixture or features
                    steady states
 against p          innovation bracket, floors, Prop 4.1 (i) and (ii)   chi2 against p, which must be finite to say much
@@ -106,8 +108,30 @@ def one_step(n: int, path: PathMeasures, evidence: Evidence) -> Iterator[Stateme
         bounds.proposition_3_3_clean(eta, ideal, None, m.chi2, evidence),
         bounds.theorem_3_4(ideal, None, m.chi2, evidence),
         bounds.sharp_first_order(eta, ideal, m.chi2),
+        bounds.gradient_observability(m.gradient_energy, ideal, eta, exact=True),
+        bounds.gradient_kl(learned, m.kl_initial, m.kl, exact=True),
+        bounds.gradient_kl_reverse(m.gradient_energy, m.kl_initial_reverse, m.kl_reverse, exact=True),
     )
     return (Statement(n, "", b) for b in found)
+
+
+def score_field(n: int, path: PathMeasures) -> Iterator[Statement]:
+    """Statements of one generation whose score is a field (a network's): what its gradient part bounds.
+
+    Where q is known, its energies and eta stand beside that. The learned law is not known, and so nothing is measured
+    that its divergences from q could be compared with.
+    """
+    m, G2 = path, path.gradient_energy
+    if not G2.is_refused:
+        yield Statement(n, "", bounds.gradient_floor(G2, m.energy_ideal if m.known else None))
+        yield Statement(n, "", bounds.gradient_kl_reverse(G2, m.kl_standard_reverse))
+    if m.known:
+        evidence, eta = Evidence(eps_hat2=m.energy_learned), fraction(m.observability)
+        yield Statement(n, "", bounds.proposition_3_1(m.energy_learned, m.kl_standard, None, evidence))
+        yield Statement(n, "", bounds.proposition_3_1_reverse(m.energy_ideal, m.kl_standard_reverse, None, evidence))
+        yield Statement(n, "", bounds.proposition_3_3(eta, m.energy_ideal, None, None, evidence))
+        yield Statement(n, "", bounds.theorem_3_4(m.energy_ideal, None, None, evidence))
+        yield Statement(n, "", bounds.gradient_observability(G2, m.energy_ideal, eta))
 
 
 def accumulated(rows: Rows, found: Innovations, energies: Sequence[Estimate] | None) -> Iterator[Statement]:

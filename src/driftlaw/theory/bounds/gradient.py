@@ -8,8 +8,6 @@ References: [KTV-G] (arXiv 2606.06179); this project, theory section 3.4, for th
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from driftlaw.estimate import Estimate
 from driftlaw.theory.bounds.assumptions import UNKNOWN
 from driftlaw.theory.bounds.statement import Assumption, Bound, Number, finite, path_kl, propagate
@@ -42,7 +40,7 @@ def gradient_floor(G2: Estimate, measured: Estimate | None = None, *, exact: boo
         quantity="eps*^2",
         formula=r"\varepsilon_*^2 \ge G^2 = \int E_{q_t}|\Pi_{q_t} e|^2 dt",
         side="lower",
-        value=G2 if exact else replace(G2, high=G2.value),
+        value=G2 if exact else Estimate.exact(max(G2.low, 0.0), f"95 % lower confidence limit; {G2.method}"),
         measured=measured,
         assumptions=() if exact else (unseen,),
     )
