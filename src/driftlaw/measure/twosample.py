@@ -73,7 +73,7 @@ def chi2_lower(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
     Raises:
         InputError: unequal sizes or feature counts, fewer than 4 rows, NaN or infinite rows.
     """
-    x, y = _pair(x, y)
+    x, y = equal_pair(x, y)
     return _distance(x, y, _dot, "U-statistic of the Mahalanobis form, score interval", block)
 
 
@@ -89,7 +89,7 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float | str = "median of reference", *
     Raises:
         InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows, bad bandwidth.
     """
-    x, y = _pair(x, y)
+    x, y = equal_pair(x, y)
     h = _bandwidth(x, y, bandwidth)
     return _distance(x, y, _gaussian(h), f"unbiased MMD^2, Gaussian kernel h={h:.4g}, score interval", block)
 
@@ -107,7 +107,7 @@ def kid(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
     Raises:
         InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
     """
-    x, y = _pair(x, y, centre=False)
+    x, y = equal_pair(x, y, centre=False)
     k = x.shape[1]
     return _distance(x, y, lambda a, b: (a @ b.T / k + 1.0) ** 3, "unbiased MMD^2, cubic kernel, score interval", block)
 
@@ -123,7 +123,7 @@ def energy_distance(x: Tensor, y: Tensor, *, block: int = BLOCK) -> Estimate:
     Raises:
         InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
     """
-    x, y = _pair(x, y)
+    x, y = equal_pair(x, y)
     return _distance(x, y, lambda a, b: -_squared(a, b).sqrt(), "unbiased energy distance, score interval", block)
 
 
@@ -151,7 +151,7 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     Raises:
         InputError: unequal sizes or feature counts, fewer than 4 rows, bad rows.
     """
-    x, y = _pair(x, y)
+    x, y = equal_pair(x, y)
     n, k = x.shape
     method = "Gaussian Frechet distance, bias removed (delta method and jackknife), score interval"
     if n <= k:
@@ -248,7 +248,7 @@ def mmd_permutation(
     """
     if permutations < 1:
         raise InputError(f"permutations is {permutations}", "use at least 19 for a test at level 0.05")
-    x, y = _pair(x, y)
+    x, y = equal_pair(x, y)
     n = x.shape[0]
     pooled = torch.cat([x, y])
     kernel = _gaussian(_bandwidth(x, y, bandwidth))
@@ -302,7 +302,7 @@ def _bandwidth(x: Tensor, y: Tensor, bandwidth: float | str) -> float:
     return float(bandwidth)
 
 
-def _pair(x: Tensor, y: Tensor, centre: bool = True) -> tuple[Tensor, Tensor]:
+def equal_pair(x: Tensor, y: Tensor, centre: bool = True) -> tuple[Tensor, Tensor]:
     """Two checked sets ``[n, k]`` of one size, moved to their common mean where the kernel does not depend on it."""
     x, y = as_rows(x, "x", least=4), as_rows(y, "y", least=4)
     if x.shape[1] != y.shape[1]:
