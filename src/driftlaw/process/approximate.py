@@ -2,34 +2,34 @@ r"""A kernel mixture whose sums are approximate, and checked on exact points in 
 
 Blocks of centres that a point hardly feels are replaced by Gaussians with their moments, the others are summed exactly
 (:mod:`driftlaw.process.matched_blocks`). Each call controls its own error. With :math:`\epsilon` the tolerance, the
-errors of point i are, in units of it,
+score's error at point i is, in units of it,
 
-.. math::
+.. math:: e_i = |\hat s(x_i) - s(x_i)| \Big/ \epsilon \Big(\frac1n \sum_j |\hat s(x_j)|^2\Big)^{1/2} ;
 
-    e_i = |\hat s(x_i) - s(x_i)| \Big/ \epsilon \Big(\frac1n \sum_j |\hat s(x_j)|^2\Big)^{1/2}, \qquad
-    e'_i = |\log \hat q(x_i) - \log q(x_i)| / \epsilon .
+that of the divergence likewise, and that of the log density is in nats, :math:`|\log \hat q(x_i) - \log q(x_i)| /
+\epsilon`.
 
 1. :data:`PILOT` random points choose the largest cut :math:`\tau` that promises to pass step 3. If the predicted cost
    with it is not below :data:`WORTH` of the exact sum's, the call is exact.
 2. These and the :data:`SUSPECTS` share of the points with the largest suspect mass take the exact sum: no error.
-3. `check` other points, a simple random sample of the rest, are compared with the exact sum. Their errors above
-   :math:`k` = :data:`CLIP` count as k, so that :func:`clipped_limit` gives upper limits of the clipped mean squares
+3. `check` other points, a simple random sample of the rest, are compared with the exact sum. Errors above :math:`k` =
+   :data:`CLIP` count as k, so that :func:`clipped_limit` gives an upper limit of the clipped mean square
 
-   .. math:: D = \frac1n \sum_i \min(e_i, k)^2, \qquad D' = \frac1n \sum_i \min(e'_i, k)^2
+   .. math:: D = \frac1n \sum_i \min(e_i, k)^2
 
-   for any distribution of the errors. If one of the two limits exceeds 1, the whole call is answered by the exact sum:
-   a *fallback*.
+   of each of the three quantities, for any distribution of the errors. If a limit exceeds 1, the whole call is
+   answered by the exact sum: a *fallback*.
 
-**What is guaranteed.** Whatever the law, the points and the errors: a call with D > 1 or D' > 1 is answered
-approximately with probability at most 1 - :data:`CONFIDENCE`, over the choice of the checked points. D <= 1 says that
-at most a share 1/k^2 (4 %) of the points has an error above k tolerances, and that the others have a root mean square
-error of at most the tolerance.
+**What is guaranteed.** Whatever the law, the points and the errors: a call in which D > 1 for the score, the log
+density or the divergence is answered approximately with probability at most 1 - :data:`CONFIDENCE`, over the choice of
+the checked points. D <= 1 says that at most a share 1/k^2 (4 %) of the points has an error above k tolerances, and that
+the others have a root mean square error of at most the tolerance.
 
 **What is not.** The errors of that last share are not bounded: no number of checked points bounds a mean against
 values that may be arbitrarily large and rare. *If* no error exceeds k tolerances, nothing is clipped, and the limit is
-one of the plain root mean square error. The error of the divergence is not tested. ``python -m benchmarks.approximate``
-measures all of these, and the gain (docs/performance.md). The blocks are built once, at the first call that may use
-them, for about the cost of the exact sum at 20,000 points.
+one of the plain root mean square error. ``python -m benchmarks.approximate`` measures all of these, and the gain
+(docs/performance.md). The blocks are built once, at the first call that may use them, for about the cost of the exact
+sum at 20,000 points.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ SUSPECTS = 0.03
 WORTH = 0.8
 #: The pilot's limits must be below this share of the tolerance: a fallback pays for both sums.
 MARGIN = 0.9
-#: Confidence of the two limits of a call together.
+#: Confidence of the three limits of a call together.
 CONFIDENCE = 0.99
 #: k: errors above this many tolerances count as this many.
 CLIP = 5.0
 #: With fewer checked points, not even errors of zero would pass.
-FEWEST = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log1p(-1 / CLIP**2))
+FEWEST = math.ceil(math.log((1 - CONFIDENCE) / 3) / math.log1p(-1 / CLIP**2))
 
 _TOO_FAR = "exact: the error may exceed the tolerance"
 _NOT_CHEAPER = "exact: the approximation would not be cheaper"
@@ -86,8 +86,9 @@ class ErrorReport:
     """What a call knows about its error.
 
     Args:
-        score: error of the score, relative to the root mean square of the approximate scores.
         log_density: error of the log density, nats.
+        score: error of the score, relative to the root mean square of the approximate scores.
+        divergence: error of the divergence of the score, relative likewise.
         n: number of checked points; 0 for an exact call that checked nothing, whose errors are given as 0.
         decision: "approximate", or "exact: " and the reason; results of exact calls have no approximation error,
             then the errors are those of the approximation that was turned down.
@@ -96,16 +97,18 @@ class ErrorReport:
     Assumptions: errors are clipped at :data:`CLIP` tolerances (module docstring).
     """
 
-    score: Checked
     log_density: Checked
+    score: Checked
+    divergence: Checked
     n: int
     decision: str
     cut: float
 
     @property
     def largest(self) -> float:
-        """The larger of the two limits; ``nan`` if one is."""
-        return float(torch.tensor([self.score.limit, self.log_density.limit], dtype=torch.float64).max())
+        """The largest of the three limits; ``nan`` if one is."""
+        limits = [e.limit for e in (self.log_density, self.score, self.divergence)]
+        return float(torch.tensor(limits, dtype=torch.float64).max())
 
 
 def clipped_limit(mean: float, n: int, delta: float) -> float:
@@ -144,7 +147,7 @@ def checked(errors: Tensor, tolerance: float, n: int, share: float = 1.0) -> Che
         share: of all points the share that the sample stands for; the others have no error.
     """
     mean = float((errors.double() / (CLIP * tolerance)).clamp(max=1).square().mean())
-    limit = clipped_limit(mean, n, (1 - CONFIDENCE) / 2)
+    limit = clipped_limit(mean, n, (1 - CONFIDENCE) / 3)
     return Checked(*(CLIP * tolerance * math.sqrt(share * z) for z in (mean, limit)))
 
 
@@ -153,8 +156,8 @@ class ApproximateKernelMixture:
 
     Args:
         law: the exact law; draws and moments are its own.
-        tolerance: largest root-mean-square error of a call, of the score relative to its size and of the log density
-            in nats, in the sense of the module docstring.
+        tolerance: largest root-mean-square error of a call, of the score and its divergence relative to their size and
+            of the log density in nats, in the sense of the module docstring.
         blocks: number of blocks (fewer if the centres do not differ enough).
         check: number of points of every call that are compared with the exact sum, >= :data:`FEWEST`.
         seed: seed of the choice of these points, which depends on nothing but the seed and the points themselves.
@@ -226,7 +229,7 @@ class ApproximateKernelMixture:
         elif len(x) <= 2 * (PILOT + self.check):
             reason = "exact: few points"
         if reason or not bool((v > 0).all()):  # the exact sum says what is wrong with v
-            return self._exact(x, t, ErrorReport(_NONE, _NONE, 0, reason, math.nan))
+            return self._exact(x, t, ErrorReport(_NONE, _NONE, _NONE, 0, reason, math.nan))
         with torch.no_grad():
             return self._evaluate(x, t, times, a, v)
 
@@ -263,11 +266,10 @@ class ApproximateKernelMixture:
         few = query.take(rows)
         truth = self.law.evaluate(few.x, few.t)
         part = LawValues(*(z[-len(check) :].double() for z in truth))
-        scale = float(values.score.square().sum(1).mean().sqrt())
+        errors = _errors(LawValues(*(z[check] for z in values)), part, values)
         share = 1 - float(certain.double().mean())
-        errors = _errors(LawValues(*(z[check] for z in values)), part, scale)
-        score, log_density = (checked(e, self.tolerance, len(check), share) for e in errors)
-        report = ErrorReport(score, log_density, len(check), "approximate", cut)
+        log_density, score, divergence = (checked(e, self.tolerance, len(check), share) for e in errors)
+        report = ErrorReport(log_density, score, divergence, len(check), "approximate", cut)
         if not report.largest <= self.tolerance:
             self.fallbacks += 1
             return self._exact(x, t, replace(report, decision=_TOO_FAR))
@@ -280,12 +282,10 @@ class ApproximateKernelMixture:
     def _choose(self, pilot: Query, n: int) -> tuple[float, ErrorReport | None]:
         """The largest usable tau for a call of n points, or why the exact sum is taken."""
         trials = self._parts.trials(pilot)
-        scale = float(trials.truth.score.square().sum(1).mean().sqrt())
-        worst = ErrorReport(_NONE, _NONE, 0, "", math.nan)
         for cut, values, cost in trials.candidates:
-            errors = _errors(values, trials.truth, scale)
-            score, log_density = (checked(e, self.tolerance, self.check) for e in errors)
-            worst = ErrorReport(score, log_density, len(pilot.x), _TOO_FAR, cut)
+            errors = _errors(values, trials.truth, trials.truth)
+            log_density, score, divergence = (checked(e, self.tolerance, self.check) for e in errors)
+            worst = ErrorReport(log_density, score, divergence, len(pilot.x), _TOO_FAR, cut)
             if worst.largest <= MARGIN * self.tolerance:
                 once = len(self) * (len(pilot.x) + self.check) + CALL_COST * self._parts.count
                 cheaper = cost + SUSPECTS * trials.exact_cost + once / n < WORTH * trials.exact_cost
@@ -304,7 +304,11 @@ class ApproximateKernelMixture:
         return Parts(self.law, self.blocks)
 
 
-def _errors(values: LawValues, truth: LawValues, scale: float) -> tuple[Tensor, Tensor]:
-    """Errors of the score in units of `scale` and of the log density, ``[m]`` each."""
-    score = (values.score - truth.score).norm(dim=1) / max(scale, 1e-300)
-    return score, (values.log_density - truth.log_density).abs()
+def _errors(values: LawValues, truth: LawValues, sizes: LawValues) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors ``[m]`` of log density, score and divergence, the last two relative to their rms in `sizes`."""
+    score, divergence = (max(float(z.square().sum().div(len(z)).sqrt()), 1e-300) for z in sizes[1:])
+    return (
+        (values.log_density - truth.log_density).abs(),
+        (values.score - truth.score).norm(dim=1) / score,
+        (values.divergence - truth.divergence).abs() / divergence,
+    )
