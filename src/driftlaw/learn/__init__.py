@@ -10,7 +10,8 @@ from typing import Any
 
 from driftlaw.errors import ConfigError, nearest
 from driftlaw.learn.config import rebuild
-from driftlaw.learn.denoiser import Denoiser, DenoiserGenerator
+from driftlaw.learn.denoiser import Denoiser
+from driftlaw.learn.denoiser_generator import DenoiserGenerator
 from driftlaw.learn.estimator import Checkpoint, Estimator, FitContext, Generator
 from driftlaw.learn.exact import ExactGenerator
 from driftlaw.learn.gaussian import GaussianMLE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,6 +46,20 @@ class Checkpoint(Protocol):
         ...
 
 
+class Chunks(Protocol):
+    """Where long sampling keeps its finished parts. A generator that can use it has ``sample_in_chunks(n, generator,
+    chunks, progress)``, which returns what ``sample(n, generator)`` does.
+    """
+
+    def load(self, index: int, identity: str) -> Tensor | None:
+        """Part `index`, or None when it is not there whole, or belongs to another model or other settings."""
+        ...
+
+    def save(self, index: int, rows: Tensor, identity: str) -> None:
+        """Keep part `index` of what `identity` names."""
+        ...
+
+
 @dataclass(frozen=True)
 class FitContext:
     """Everything a fit may use besides its data.
@@ -56,6 +71,11 @@ class FitContext:
         checkpoint: where to save and resume, or None.
         progress: called as ``progress(fraction in [0, 1], short text)``.
         device: "cpu" or "cuda".
+        generation: index of the model that is fitted, from 1; 0 outside a run.
+        samples: rows that will be asked of the model; 0 when that is not known.
+        folder: folder of this generation in the run directory, where a learner may keep files of its own; None outside
+            a run.
+        previous: the same folder of the generation before; None for the first.
     """
 
     seed: int = 0
@@ -64,6 +84,10 @@ class FitContext:
     checkpoint: Checkpoint | None = None
     progress: Callable[[float, str], None] = field(default=lambda fraction, text: None)
     device: str = "cpu"
+    generation: int = 0
+    samples: int = 0
+    folder: Path | None = None
+    previous: Path | None = None
 
 
 @runtime_checkable

@@ -98,16 +98,16 @@ class MLP(nn.Module):
         return out.view_as(u)
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(groups, channels), channels)
 
 
 class ConvBlock(nn.Module):
     """Two 3x3 convolutions with normalisation, the noise embedding between them, and a skip."""
 
-    def __init__(self, inp: int, out: int, embedding: int, dropout: float) -> None:
+    def __init__(self, inp: int, out: int, embedding: int, dropout: float, groups: int = 8) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _norm(inp), _norm(out)
+        self.norm1, self.norm2 = _norm(inp, groups), _norm(out, groups)
         self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
         self.shift = nn.Linear(embedding, out)
         self.dropout = Dropout(dropout)
@@ -125,9 +125,9 @@ class ConvBlock(nn.Module):
 class Attention(nn.Module):
     """Single-head self-attention over pixels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _norm(channels, groups)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
@@ -149,6 +149,7 @@ class UNet(nn.Module):
         blocks: residual blocks per level and direction.
         dropout: rate inside the blocks.
         attention: self-attention at the lowest level.
+        groups: groups of each normalisation (their greatest common divisor with the channels).
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class UNet(nn.Module):
         blocks: int = 1,
         dropout: float = 0.0,
         attention: bool = False,
+        groups: int = 8,
     ) -> None:
         super().__init__()
         embedding = 4 * width
@@ -172,15 +174,15 @@ class UNet(nn.Module):
             if level:
                 self.shrink.append(nn.Conv2d(here, w, 3, stride=2, padding=1))
                 here = w
-            self.down.append(nn.ModuleList(ConvBlock(w, w, embedding, dropout) for _ in range(blocks)))
-        self.attention = Attention(here) if attention else nn.Identity()
+            self.down.append(nn.ModuleList(ConvBlock(w, w, embedding, dropout, groups) for _ in range(blocks)))
+        self.attention = Attention(here, groups) if attention else nn.Identity()
         for w in reversed(widths[:-1]):
             self.grow.append(nn.Conv2d(here, w, 1))
             self.up.append(
-                nn.ModuleList(ConvBlock(2 * w if b == 0 else w, w, embedding, dropout) for b in range(blocks))
+                nn.ModuleList(ConvBlock(2 * w if b == 0 else w, w, embedding, dropout, groups) for b in range(blocks))
             )
             here = w
-        self.norm = _norm(here)
+        self.norm = _norm(here, groups)
         self.out = nn.Conv2d(here, shape[0], 3, padding=1)
 
     def forward(self, u: Tensor, lam: Tensor) -> Tensor:
@@ -227,11 +229,15 @@ def flatten(net: nn.Module) -> Tensor:
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
-    """Fill every parameter from `generator`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), unit norms, zero ``out`` layer."""
+    """Fill every parameter from `generator`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), unit norms, zero last layer."""
     with torch.no_grad():
         for name, module in net.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                bound = 0.0 if name == "out" else 1.0 / math.sqrt(module.weight[0].numel())
+                last = name.rpartition(".")[2] in (
+                    "out",
+                    "conv_out",
+                )  # conv_out is the last layer of diffusers' networks
+                bound = 0.0 if last else 1.0 / math.sqrt(module.weight[0].numel())
                 module.weight.uniform_(-bound, bound, generator=generator)
                 if module.bias is not None:
                     module.bias.uniform_(-bound, bound, generator=generator)

@@ -19,7 +19,10 @@ decides what is learned well. Since :math:`dt = 2\sigma^2 d\lambda`, the path sc
 .. math:: \epsilon_*^2 = \int E|\hat s_t - s_t|^2 dt = \int \frac{2 \sigma_d^2}{\sigma_d^2 + s^2} E|F - F^*|^2 d\lambda,
 
 so ``"energy"`` draws :math:`\rho \propto \sigma_d^2/(\sigma_d^2 + s^2)`: its loss is eps*^2 up to a constant factor and
-the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"lognormal"`` is EDM's, truncated to [t0, T].
+the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"lognormal"`` is EDM's, truncated to [t0, T]. ``"ddpm"`` draws the levels of a
+discrete chain with equal probability and weighs the error by :math:`a^2 \sigma_d^2/v`, which makes it the simple loss
+:math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv 2006.11239, eq. (14)): :math:`\hat\varepsilon - z = -(a
+\sigma_d/\sqrt v)(F - target)`.
 """
 
 from __future__ import annotations
@@ -101,23 +104,28 @@ class NoiseLaw:
     """The law rho of lambda on [lambda(t0), lambda(T)], by its quantile function.
 
     Args:
-        kind: "energy", "loguniform" or "lognormal".
+        kind: "energy", "loguniform", "lognormal" or "ddpm".
         t0, T: horizon on the OU clock.
         sigma_data: root mean square of the training data.
         centre, spread: of the normal law of ln(s / sigma_data) ("lognormal" only).
+        levels: OU times of the chain, ``[K]`` ("ddpm" only).
     """
 
-    kind: Literal["energy", "loguniform", "lognormal"]
+    kind: Literal["energy", "loguniform", "lognormal", "ddpm"]
     t0: float
     T: float
     sigma_data: float
     centre: float = -0.5
     spread: float = 1.2
+    levels: Tensor | None = None
 
     def quantile(self, u: Tensor) -> Tensor:
         """Lambda at probability `u` (any shape), same dtype as `u`."""
         low, high = (float(noise_ratio(t).log()) for t in (self.t0, self.T))
         p = u.double()
+        if self.levels is not None:
+            k = (p * len(self.levels)).long().clamp(max=len(self.levels) - 1)
+            return noise_ratio(self.levels.to(p.device)).log()[k].to(u.dtype)
         if self.kind == "loguniform":
             lam = low + p * (high - low)
         elif self.kind == "lognormal":
@@ -130,6 +138,10 @@ class NoiseLaw:
             g = torch.lerp(ends[0].to(p), ends[1].to(p), p)
             lam = log_sd - 0.5 * torch.expm1(-g).log()
         return lam.clamp(low, high).to(u.dtype)
+
+    def weight(self, lam: Tensor) -> Tensor | None:
+        """Factor of the squared error at each lambda ``[n]``; None means 1."""
+        return None if self.levels is None else torch.sigmoid(2 * (math.log(self.sigma_data) - lam))
 
     def time(self, u: float) -> float:
         """OU time at probability `u`."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from driftlaw import seeding
 from driftlaw.errors import InputError
+from driftlaw.learn.engine import Engine, Plain
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.nets import Dropout, flatten
 from driftlaw.learn.preconditioning import Network, NoiseLaw, noised
@@ -47,26 +48,29 @@ def ema_decay(limit: float, step: int) -> float:
     return min(limit, (1 + step) / (10 + step))
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of named tensors: names, shapes and values."""
+    h = hashlib.blake2b(digest_size=16)
+    for key in sorted(tensors):
+        h.update(f"{key}{tuple(tensors[key].shape)}".encode())
+        h.update(memoryview(tensors[key].detach().cpu().contiguous().numpy()).cast("B"))  # type: ignore[arg-type]
+    return h.hexdigest()
+
+
 def fingerprint(
     config: Mapping[str, Any], data: Tensor, warm: Mapping[str, Tensor] | None, context: FitContext
 ) -> dict[str, Any]:
     """What a checkpoint must agree with to be continued: settings, seed, device, and hashes of data and warm start."""
     held_out = {} if context.held_out is None else {"x": context.held_out}
     tensors = {"data": {"x": data}, "warm start": warm or {}, "held-out rows": held_out}
-    hashes = {}
-    for name, group in tensors.items():
-        h = hashlib.blake2b(digest_size=16)
-        for key in sorted(group):
-            h.update(f"{key}{tuple(group[key].shape)}".encode())
-            h.update(memoryview(group[key].detach().cpu().contiguous().numpy()).cast("B"))  # type: ignore[arg-type]
-        hashes[name] = h.hexdigest()
+    hashes = {name: digest(group) for name, group in tensors.items()}
     return {**config, "seed": context.seed, "device": context.device, **hashes}
 
 
 class Evaluation:
     """The loss of a network on given rows at fixed noise levels and noise."""
 
-    def __init__(self, rows: Tensor, law: NoiseLaw, seed: int, device: str) -> None:
+    def __init__(self, rows: Tensor, law: NoiseLaw, seed: int, device: str | torch.device) -> None:
         g = seeding.generator(seed, "evaluation")
         m = EVALUATION_ROWS
         index = torch.randperm(len(rows), generator=g).repeat(-(-m // len(rows)))[:m]
@@ -75,6 +79,7 @@ class Evaluation:
         z = torch.randn(x0.shape, generator=g).to(device)
         self._lam = law.quantile(u).to(device)
         self._input, self._target = noised(x0, z, self._lam, law.sigma_data)
+        self._weight = law.weight(self._lam)
 
     @torch.no_grad()
     def __call__(self, net: Network) -> list[float]:
@@ -83,7 +88,8 @@ class Evaluation:
             (net(u, lam) - y).square().flatten(1).mean(dim=1)
             for u, y, lam in zip(*(torch.split(v, 128) for v in (self._input, self._target, self._lam)), strict=True)
         ]
-        return [float(e) for e in torch.cat(errors).double().view(BINS, -1).mean(dim=1)]
+        error = torch.cat(errors) if self._weight is None else torch.cat(errors) * self._weight
+        return [float(e) for e in error.double().view(BINS, -1).mean(dim=1)]
 
 
 @dataclass
@@ -108,6 +114,8 @@ class Training:
         steps: optimisation steps.
         context: seed, held-out rows, checkpoint, progress, device.
         identity: see :func:`fingerprint`.
+        engine: where it runs; None means PyTorch alone on the context's device.
+        apart: rows to select by, ``[m, ...]``; None selects by the held-out rows.
     """
 
     def __init__(
@@ -119,9 +127,12 @@ class Training:
         steps: int,
         context: FitContext,
         identity: Mapping[str, Any],
+        engine: Engine | None = None,
+        apart: Tensor | None = None,
     ) -> None:
         self.config, self.law, self.steps, self.context, self.identity = config, law, steps, context, identity
-        self.device = torch.device(context.device)
+        self.engine = engine or Plain(context.device)
+        self.device = self.engine.device
         self.data = data.to(self.device)
         self.net = net.train()
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
@@ -130,15 +141,16 @@ class Training:
         self.weights, self.averages = flatten(net), flatten(self.average)
         self.best: Tensor | None = None
         self.optimiser = torch.optim.AdamW(
-            [self.weights], lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            [self.weights], lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
         )
         self.state = _State()
         self.dropouts = [m for m in net.modules() if isinstance(m, Dropout) and m.p > 0]
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self.held_out = None
         if context.held_out is not None:
-            self.held_out = Evaluation(context.held_out, law, context.seed, context.device)
-        self.held_out_loss: list[float] | None = None
+            self.held_out = Evaluation(context.held_out, law, context.seed, self.device)
+        self.apart = None if apart is None else Evaluation(apart, law, context.seed, self.device)
+        self.judged_loss: float | None = None
 
     def run(self) -> None:
         """Train to the end, or to the early stop, from the last checkpoint if there is one."""
@@ -159,9 +171,11 @@ class Training:
 
     def summary(self) -> dict[str, float]:
         """Numbers of the fit; losses are those of the returned weights at fixed noise levels and noise."""
-        train = Evaluation(self.data, self.law, self.context.seed, self.context.device)(self.average)
+        train = Evaluation(self.data, self.law, self.context.seed, self.device)(self.average)
         out = {"steps": float(self.state.step), "best_step": float(self.state.best_step or self.state.step)}
         out["train_loss"] = math.fsum(train) / BINS
+        if self.apart is not None:
+            out["validation_loss"] = math.fsum(self.apart(self.average)) / BINS
         if self.held_out is not None:
             bins = self.held_out(self.average)
             out["held_out_loss"] = math.fsum(bins) / BINS
@@ -192,10 +206,23 @@ class Training:
             module.generator = g
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, step, self.steps)
+        if self.engine.processes > 1:
+            mine = slice(self.engine.rank, None, self.engine.processes)
+            x0, z, lam = x0[mine], z[mine], lam[mine]
+            if self.engine.rank and self.dropouts:
+                g.manual_seed(seeding.stream_seed(self.context.seed, "step", step, "rank", self.engine.rank))
         x, target = noised(x0, z, lam, self.law.sigma_data)
-        loss = torch.nn.functional.mse_loss(self.forward(x, lam), target)
+        weight = self.law.weight(lam)
+        with self.engine.autocast():
+            out = self.forward(x, lam)
+        if weight is None:
+            loss = torch.nn.functional.mse_loss(out.float(), target)
+        else:
+            loss = ((out.float() - target).square().flatten(1).mean(dim=1) * weight).mean()
         self.optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.weights.grad is not None:
+            self.engine.mean(self.weights.grad)
         self.optimiser.step()
         self.averages.lerp_(self.weights, 1 - ema_decay(self.config.ema, step))
 
@@ -205,10 +232,10 @@ class Training:
                 f"training diverged: weights are not finite after step {self.state.step}",
                 f"lower lr (now {self.config.lr}) or raise warmup, and check the scale of the data",
             )
-        if self.held_out is None:
+        judge = self.apart or self.held_out
+        if judge is None:
             return
-        self.held_out_loss = self.held_out(self.average)
-        loss = math.fsum(self.held_out_loss) / BINS
+        self.judged_loss = loss = math.fsum(judge(self.average)) / BINS
         if loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
             if self.config.patience:
@@ -217,11 +244,12 @@ class Training:
             self.state.stale += 1
 
     def _text(self) -> str:
-        shown = "" if self.held_out_loss is None else f", held-out loss {math.fsum(self.held_out_loss) / BINS:.4f}"
+        name = "validation" if self.apart is not None else "held-out"
+        shown = "" if self.judged_loss is None else f", {name} loss {self.judged_loss:.4f}"
         return f"step {self.state.step}/{self.steps}{shown}"
 
     def _save(self) -> None:
-        if self.context.checkpoint is None:
+        if self.context.checkpoint is None or self.engine.rank:
             return
         tensors = {"weights": self.weights, "averages": self.averages, **self.optimiser.state[self.weights]}
         if self.best is not None:

@@ -99,14 +99,14 @@ def level_at(times: Tensor, t: Tensor) -> Tensor:
 
     Args:
         times: of the levels, :func:`chain_times`.
-        t: any shape, from times[0] to times[-1] (1e-6 relative beyond is rounding).
+        t: any shape, from times[0] to times[-1] (1e-5 relative beyond is rounding).
 
     Raises:
         InputError: a time outside the chain.
     """
     grid = times.to(t.device)
     first, last = float(grid[0]), float(grid[-1])
-    outside = (t < first * (1 - 1e-6)) | (t > last * (1 + 1e-6))
+    outside = (t < first * (1 - 1e-5)) | (t > last * (1 + 1e-5))
     if bool(outside.any()):
         raise InputError(
             f"time {float(t[outside].reshape(-1)[0]):.6g} lies outside the noise chain, {first:.6g} to {last:.6g}",

@@ -1,0 +1,144 @@
+r"""Networks that predict noise at the levels of a DDPM chain, such as those of Hugging Face's diffusers, as a denoiser.
+
+Whatever trains and samples here sees a network F of a unit-variance input (:mod:`driftlaw.learn.preconditioning`). With
+:math:`\sigma_d = 1` a variance-preserving :math:`x_t` is that input, and a noise prediction is
+
+.. math:: F(x, \lambda) = (\sigma_t x - \hat\varepsilon(x, k_t)) / a_t, \qquad \hat s_t = -\hat\varepsilon / \sigma_t,
+
+with :math:`k_t` the level of OU time t (:func:`driftlaw.process.ddpm.level_at`, exact at the chain's own times, linear
+between). A prediction of :math:`x_0` or v becomes one of the noise by :math:`\hat\varepsilon = (x - a \hat x_0)/\sigma
+= a \hat v + \sigma x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.learn.nets import Dropout
+from driftlaw.process.ddpm import level_at
+from driftlaw.process.schedule import expand
+
+#: What a network may predict, as diffusers names it.
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
+
+class Timestepped(nn.Module):
+    """A network that takes ``(x, timestep)``, as diffusers' do, and may return its result in an attribute ``sample``.
+
+    Args:
+        net: the network.
+        scale: the timestep is `scale` times the second argument.
+    """
+
+    def __init__(self, net: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """``[n, c, h, w]`` and ``[n]`` (or ``[1]``, shared) to the shape of `x`.
+
+        Raises:
+            InputError: the network returned another shape.
+        """
+        out = self.net(x, self.scale * time)
+        value: Tensor = out if isinstance(out, Tensor) else out.sample
+        if value.shape != x.shape:
+            raise InputError(
+                f"the network maps rows of shape {list(x.shape[1:])} to {list(value.shape[1:])}",
+                "give it as many output channels as input channels",
+            )
+        return value
+
+
+class EpsilonNetwork(nn.Module):
+    """F of a network that predicts the noise, x_0 or v at the levels of a chain (sigma_data is 1).
+
+    Args:
+        net: ``(x [n, ...], k [n] or [1]) -> [n, ...]``: :class:`Timestepped` gets the chain's level k, any other
+            network lambda.
+        times: OU times of the levels, ``[K]``.
+        prediction: one of :data:`PREDICTIONS`.
+    """
+
+    def __init__(self, net: nn.Module, times: Tensor, prediction: str = "epsilon") -> None:
+        super().__init__()
+        if prediction not in PREDICTIONS:
+            raise ConfigError(f"unknown prediction type {prediction!r}", nearest(prediction, PREDICTIONS))
+        self.net, self.times, self.prediction = net, times, prediction
+
+    def forward(self, u: Tensor, lam: Tensor) -> Tensor:
+        """``[n, ...]`` and ``[n]`` (or ``[1]``, shared) to ``[n, ...]``."""
+        square = (2 * lam.double()).exp()
+        a = expand(torch.rsqrt(1 + square), u.ndim).to(u.dtype)
+        sigma = expand(torch.sqrt(square / (1 + square)), u.ndim).to(u.dtype)
+        time = self.level(square) if isinstance(self.net, Timestepped) else lam
+        out = self.net(u, time.to(u.dtype)).to(u.dtype)
+        if self.prediction == "sample":
+            out = (u - a * out) / sigma
+        elif self.prediction == "v_prediction":
+            out = a * out + sigma * u
+        value: Tensor = (sigma * u - out) / a
+        return value
+
+    def level(self, square: Tensor) -> Tensor:
+        """Level of a squared noise to signal; a whole number where rounding alone keeps it from being one."""
+        k = level_at(self.times, torch.log1p(square))
+        whole = k.round()
+        return torch.where((k - whole).abs() < 1e-3, whole, k)
+
+
+def unet2d(shape: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
+    """The UNet2DModel of diffusers for rows of `shape`, uninitialised, with dropout from an explicit generator.
+
+    Args:
+        shape: ``(c, h, w)``.
+        settings: of ``UNet2DModel``; size and channels are filled in.
+
+    Raises:
+        ConfigError: diffusers is not installed, or refuses the settings.
+        InputError: other channels than the rows have, or a size that the levels cannot halve.
+    """
+    try:
+        from diffusers import UNet2DModel
+    except ImportError as error:
+        raise ConfigError(
+            f"net = 'diffusers-unet' needs the package diffusers ({error})", "install driftlaw[diffusers]"
+        ) from None
+    own = {k: v for k, v in settings.items() if not k.startswith("_")}
+    for key in ("in_channels", "out_channels"):
+        if own.setdefault(key, shape[0]) != shape[0]:
+            raise InputError(
+                f"the UNet2DModel has {key} = {own[key]} and the rows have {shape[0]} channels",
+                f"set {key} to {shape[0]}, or change the colour mode of the data",
+            )
+    if (classes := own.get("num_class_embeds")) is not None:
+        raise ConfigError(f"the UNet2DModel is conditional on {classes} classes", "use an unconditional one")
+    own["sample_size"] = list(shape[1:])
+    try:
+        with torch.device("meta"):
+            net: nn.Module = UNet2DModel(**own)
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise ConfigError(f"diffusers' UNet2DModel refuses its settings ({error})", "correct them") from error
+    halvings = 2 ** (len(net.config["block_out_channels"]) - 1)  # type: ignore[index]
+    if any(side % halvings for side in shape[1:]):
+        raise InputError(
+            f"images of {shape[1]} x {shape[2]} cannot be halved as often as a UNet2DModel of "
+            f"{len(net.config['block_out_channels'])} levels does",  # type: ignore[index]
+            f"use fewer levels, or a size that {halvings} divides",
+        )
+    return explicit_dropout(net)
+
+
+def explicit_dropout(net: nn.Module) -> nn.Module:
+    """Replace each ``nn.Dropout`` inside, which draws from the global random state, by :class:`Dropout`."""
+    for name, child in net.named_children():
+        if isinstance(child, nn.Dropout):
+            setattr(net, name, Dropout(child.p))
+        else:
+            explicit_dropout(child)
+    return net
