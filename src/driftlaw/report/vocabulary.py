@@ -109,8 +109,10 @@ _MEASURES = [
             "The same the other way round, for ε*²."),
     Measure("kl_standard", "Cost of starting from pure noise", "KL(N(0, I) ‖ {p}) at T", "nats", "lower",
             "What a reverse process pays for starting from N(0, I) at the horizon."),
+    Measure("kl_standard_reverse", "Reverse cost of starting from pure noise", "KL({p} ‖ N(0, I)) at T", "nats",
+            "lower", "The same the other way round; for networks an upper bound from the second moment."),
     Measure("gradient_energy", "Gradient part of the error energy", "G²", "nats", "lower",
-            "The only part of the score error that can change the samples' law."),
+            "The part of the score error that can change the samples' law. For networks a lower bound by a critic."),
 ]  # fmt: skip
 
 MEASURES = {m.key: m for m in _MEASURES}
