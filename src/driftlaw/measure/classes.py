@@ -3,13 +3,15 @@
 The classifier is logistic regression (or k nearest neighbours) on real training features; its accuracy on held-out real
 rows is reported beside every histogram. Shares are of *predicted* classes: E share_c = sum_b P(predict c | b) share_b.
 The confusion P(predict c | b) is not corrected for, since generated rows need not be confused as real ones are. Compare
-with the same histogram of held-out real rows, which carries the same error.
+with the same histogram of held-out real rows, which carries the same error. The distance of the two histograms p and r
+is sum_c (p_c - r_c)^2 / q_c, with q the shares among the rows that trained the classifier: the chi-square divergence of
+the histograms where r = q, estimated without bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
-from driftlaw.measure import moments
+from driftlaw.measure import moments, twosample
 from driftlaw.measure.features import FeatureMap
 from driftlaw.seeding import stream_seed
 
@@ -31,12 +33,14 @@ class ClassModel:
         classes: class names; label c means ``classes[c]``.
         accuracy: share of held-out real rows that it labels correctly (Wilson interval).
         model: the fitted scikit-learn classifier.
+        shares: ``[C]`` shares of predicted classes among its training rows, each at least half a row.
     """
 
     features: FeatureMap
     classes: tuple[str, ...]
     accuracy: Estimate
     model: Any
+    shares: Tensor
 
     @classmethod
     def fit(
@@ -75,14 +79,32 @@ class ClassModel:
             raise InputError(f"label {top} has no name: {len(names)} classes were given", "name every class")
         if bool((y == y[0]).all()):
             raise InputError("the labels of the real training rows name one class only", "leave labels out")
-        model = _classifier(str(kind), seed).fit(features(train).numpy(), y.numpy())
+        phi = features(train).numpy()
+        model = _classifier(str(kind), seed).fit(phi, y.numpy())
+        counts = moments.class_counts(torch.from_numpy(model.predict(phi)).long(), len(names)) + 0.5
         right = int((torch.from_numpy(model.predict(features(held_out).numpy())) == y_held_out).sum())
         method = f"accuracy of the {kind} classifier on held-out real rows"
-        return cls(features, names, moments.proportion(right, len(y_held_out), method), model)
+        accuracy = moments.proportion(right, len(y_held_out), method)
+        return cls(features, names, accuracy, model, counts.double() / counts.sum())
 
     def predict(self, x: Tensor) -> Tensor:
         """Predicted labels, ``[n]`` int64."""
-        return torch.from_numpy(self.model.predict(self.features(x).numpy())).long()
+        return self.predict_features(self.features(x))
+
+    def predict_features(self, phi: Tensor) -> Tensor:
+        """Predicted labels of rows whose features ``[n, k]`` are known."""
+        return torch.from_numpy(self.model.predict(phi.numpy())).long()
+
+    def histogram_distance(self, labels: Tensor, reference: Tensor) -> Estimate:
+        """sum_c (p_c - r_c)^2 / q_c between two sets of predicted labels, ``[n]`` each; unbiased.
+
+        Raises:
+            InputError: unequal sizes, or fewer than 4 labels.
+        """
+        weight = self.shares.rsqrt()
+        one_hot = [torch.nn.functional.one_hot(y, len(self.classes)).double() * weight for y in (labels, reference)]
+        method = "chi-square of predicted class histograms, U-statistic, score interval"
+        return replace(twosample.chi2_lower(*one_hot), method=method).warn(self._caveat)
 
     def class_histogram(self, x: Tensor) -> dict[str, Estimate]:
         """Share of each predicted class among the rows of `x`, by class name; classifier error is not corrected."""

@@ -6,6 +6,9 @@ Three disjoint sets of real rows have one task each, so that no number is optimi
 - n further training rows, never seen by that fit, play the generated sample in :meth:`SampleReference.floor`;
 - n held-out rows are what everything is compared with.
 
+With the rows that a generator was trained on, memorisation is measured too; its floor lets half of the held-out rows
+play the generator.
+
 A generator trained on the training rows can do no better, in law, than the floor.
 """
 
@@ -19,14 +22,20 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure import twosample
+from driftlaw.measure import diversity, gaussian_proxy, memorisation, twosample
 from driftlaw.measure.classes import ClassModel
+from driftlaw.measure.feature_networks import FeatureSpace
 from driftlaw.measure.features import FeatureMap, Kind, as_rows
 from driftlaw.measure.prdc import prdc
 from driftlaw.seeding import generator
 
 #: keys of :meth:`SampleReference.compare`
-KEYS = ("chi2_lower", "mmd2", "kid", "energy", "frechet", "precision", "recall", "density", "coverage", "p_value")
+KEYS = (
+    *("chi2_lower", "mmd2", "kid", "energy", "frechet", "precision", "recall", "density", "coverage", "p_value"),
+    *("chi2_gauss", "kl_gauss", "diversity", "effective_number"),
+)
+#: the key that labels add, and those that training rows add
+CLASS_KEY, TRAINING_KEYS = "class_chi2", memorisation.KEYS
 _LEAST = 12  # rows that every measure can be given for
 _PERMUTATIONS = 499
 
@@ -71,7 +80,7 @@ class SampleReference:
         labels: Tensor | None = None,
         held_out_labels: Tensor | None = None,
         classes: Sequence[str] | None = None,
-        features: Kind | str | FeatureMap = "pca",
+        features: Kind | str | FeatureMap | FeatureSpace = "pca",
         dimension: int = 32,
         n: int | None = None,
         seed: int = 0,
@@ -84,7 +93,8 @@ class SampleReference:
             labels: ``[m]`` integer labels of `real_train`, or None.
             held_out_labels: ``[h]`` integer labels of `held_out`; needed with `labels`.
             classes: class names.
-            features: "pca", "identity", "random_fourier", or a map that was fitted on other real rows.
+            features: "pca", "identity", "random_fourier", a network (its leading principal coordinates are taken), or a
+                map that was fitted on other real rows.
             dimension: largest number of features.
             n: common set size; min(h, m // 2) if not given. Choose it no larger than the generated sets.
             seed: seed of the split, of random features and of the permutations.
@@ -104,8 +114,7 @@ class SampleReference:
         size = largest if n is None else n
         if not _LEAST <= size <= largest:
             raise InputError(f"the common set size is {size}", f"choose {_LEAST} to {largest} for these real sets")
-        order = torch.randperm(len(train), generator=generator(seed, "reference", "train"))
-        fit_rows, floor_rows = order[: len(train) - size], order[len(train) - size :]
+        fit_rows, floor_rows = split(len(train), size, seed)
         held_rows = torch.randperm(len(held), generator=generator(seed, "reference", "held_out"))[:size]
         if isinstance(features, FeatureMap):
             phi = features
@@ -132,11 +141,14 @@ class SampleReference:
         """The common set size."""
         return int(self.real.shape[0])
 
-    def compare(self, samples: Tensor) -> dict[str, Estimate]:
+    def compare(self, samples: Tensor, training: Sequence[Tensor] = ()) -> dict[str, Estimate]:
         """Every set distance between `samples` and held-out real rows, keys :data:`KEYS`.
+
+        Labels add "class_chi2", `training` adds "memorised" and "train_nearest".
 
         Args:
             samples: ``[s, ...]`` generated rows, s >= n; of more, a seeded subsample is compared and that is said.
+            training: sets of real rows that the generator was trained on, or nothing.
 
         Raises:
             InputError: fewer than n rows, rows of another shape, NaN or infinite rows.
@@ -152,11 +164,19 @@ class SampleReference:
             warnings = (f"{self.n} of the {len(phi)} samples were compared: real sets have {self.n} rows",)
             keep = torch.randperm(len(phi), generator=generator(self.seed, "reference", "samples"))[: self.n]
             phi = phi[keep]
-        return self._measure(phi, warnings)
+        found = self._measure(phi, warnings)
+        if training:
+            seen = torch.cat([self.features(rows) for rows in training])
+            found |= memorisation.memorisation(phi, seen, self.real, seed=self.seed)
+        return found
 
-    def floor(self) -> dict[str, Estimate]:
+    def floor(self, training: Sequence[Tensor] = ()) -> dict[str, Estimate]:
         """The keys of :meth:`compare` for real training rows, unseen by the fit, against held-out real rows."""
-        return self._measure(self.other, ())
+        found = self._measure(self.other, ())
+        if training:
+            seen = torch.cat([self.features(rows) for rows in training])
+            found |= memorisation.memorisation_floor(seen, self.real, seed=self.seed)
+        return found
 
     def classes(self, samples: Tensor) -> dict[str, Estimate]:
         """Shares of predicted classes by name, and their "entropy" in nats; empty without labels."""
@@ -165,6 +185,8 @@ class SampleReference:
         return {**self.class_model.class_histogram(samples), "entropy": self.class_model.entropy(samples)}
 
     def _measure(self, phi: Tensor, warnings: tuple[str, ...]) -> dict[str, Estimate]:
+        leading = gaussian_proxy.proxy_dimension(self.n, phi.shape[1])
+        fitted = phi[:, :leading], self.real[:, :leading]
         measured = {
             "chi2_lower": twosample.chi2_lower(phi, self.real),
             "mmd2": twosample.mmd2(phi, self.real, self.bandwidth),
@@ -175,5 +197,20 @@ class SampleReference:
             "p_value": twosample.mmd_permutation(
                 phi, self.real, permutations=_PERMUTATIONS, bandwidth=self.bandwidth, seed=self.seed
             ),
+            "chi2_gauss": gaussian_proxy.gaussian_chi2(*fitted),
+            "kl_gauss": gaussian_proxy.gaussian_kl(*fitted),
+            "diversity": diversity.diversity(phi),
+            "effective_number": diversity.effective_number(phi, self.bandwidth / 2.0),
         }
-        return {key: measured[key].warn(*warnings) for key in KEYS}
+        keys: tuple[str, ...] = KEYS
+        if self.class_model is not None:
+            predicted, reference = (self.class_model.predict_features(z) for z in (phi, self.real))
+            measured[CLASS_KEY] = self.class_model.histogram_distance(predicted, reference)
+            keys = (*KEYS, CLASS_KEY)
+        return {key: measured[key].warn(*warnings) for key in keys}
+
+
+def split(rows: int, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the training rows that fit the features, and of the n that play the floor's sample."""
+    order = torch.randperm(rows, generator=generator(seed, "reference", "train"))
+    return order[: rows - n], order[rows - n :]
