@@ -19,10 +19,11 @@ decides what is learned well. Since :math:`dt = 2\sigma^2 d\lambda`, the path sc
 .. math:: \epsilon_*^2 = \int E|\hat s_t - s_t|^2 dt = \int \frac{2 \sigma_d^2}{\sigma_d^2 + s^2} E|F - F^*|^2 d\lambda,
 
 so ``"energy"`` draws :math:`\rho \propto \sigma_d^2/(\sigma_d^2 + s^2)`: its loss is eps*^2 up to a constant factor and
-the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"lognormal"`` is EDM's, truncated to [t0, T]. ``"ddpm"`` draws the levels of a
-discrete chain with equal probability and weighs the error by :math:`a^2 \sigma_d^2/v`, which makes it the simple loss
-:math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv 2006.11239, eq. (14)): :math:`\hat\varepsilon - z = -(a
-\sigma_d/\sqrt v)(F - target)`.
+the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"lognormal"`` is EDM's, truncated to [t0, T].
+
+``"ddpm"`` draws the levels of a discrete chain with equal probability and weighs the error by
+:math:`a^2 \sigma_d^2/v`, which makes it the simple loss :math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv 2006.11239,
+eq. (14)), because :math:`\hat\varepsilon - z = -(a \sigma_d/\sqrt v)(F - target)`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,17 +14,35 @@ from torch import Tensor
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Checkpoint, FitContext, Generator
+from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Generator
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
-from driftlaw.measure.divergence import compare_laws
+from driftlaw.measure.divergence import SharedDraws
 from driftlaw.measure.generation import PathMeasures, path_measures
 from driftlaw.measure.moments import mode_weights, relative_drift, second_moment
 from driftlaw.measure.score_path import score_path_measures
-from driftlaw.process.law import ExactLaw
+from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.law import Diffused, ExactLaw
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a generation under way keeps what it needs to go on after a kill; each part may be missing.
+
+    Args:
+        checkpoint: of the fit.
+        chunks: finished parts of the sampling.
+        folder: of this generation, where a learner may keep files of its own.
+        previous: folder of the generation before.
+    """
+
+    checkpoint: Checkpoint | None = None
+    chunks: Chunks | None = None
+    folder: Path | None = None
+    previous: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ def _quiet(stage: str, fraction: float, text: str) -> None:
 
 
 def advance(
-    setting: Setting, index: int, past: Past, checkpoint: Checkpoint | None = None, progress: Progress = _quiet
+    setting: Setting, index: int, past: Past, workspace: Workspace | None = None, progress: Progress = _quiet
 ) -> Outcome:
     """Make generation `index` from those before it.
 
@@ -49,14 +68,14 @@ def advance(
         setting: the study and what is fixed through it.
         index: n >= 1.
         past: generations 0..n-1.
-        checkpoint: where a long fit saves its progress and resumes from.
+        workspace: where long fits and long sampling save their progress and resume from.
         progress: told which stage is how far.
 
     Raises:
         DataExhaustedError: the source has too few fresh rows left.
         InputError: the model or its samples are not finite.
     """
-    study, seconds = setting.study, {}
+    study, seconds, work = setting.study, {}, workspace or Workspace()
     clock = time.perf_counter()
 
     def lap(stage: str) -> None:
@@ -70,14 +89,22 @@ def advance(
         seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
         held_out=setting.held_out.x if setting.held_out is not None else None,
         warm_start=past.model(index - 1) if index > 1 else None,
-        checkpoint=checkpoint,
+        checkpoint=work.checkpoint,
         progress=lambda fraction, text: progress("training", fraction, text),
         device=setting.device,
+        generation=index,
+        samples=study.samples,
+        folder=work.folder,
+        previous=work.previous,
     )
     model = study.estimator.fit(rows, context)
     lap("training")
     progress("sampling", 0.0, "")
-    samples = model.sample(study.samples, setting.stream("generation", index, "sample")).cpu()
+    stream, in_chunks = setting.stream("generation", index, "sample"), getattr(model, "sample_in_chunks", None)
+    if in_chunks is None:
+        samples = model.sample(study.samples, stream).cpu()
+    else:
+        samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text))
     bad = (~torch.isfinite(samples.flatten(1))).any(1)
     if bad.any():
         first = int(bad.nonzero()[0])
@@ -142,7 +169,11 @@ def measure(
 def densities(
     setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]
 ) -> tuple[dict[str, Estimate], dict[str, Estimate], PathMeasures]:
-    """p_hat^n against p, against q_{n-1} and along the paths, where the laws are known; empty otherwise."""
+    """p_hat^n against p, against q_{n-1} and along the paths, where the laws are known; empty otherwise.
+
+    Every law is evaluated once at shared draws. A KDE is read through its law at time 0 at every later time, so that
+    its centres are put in order once.
+    """
     target, law, q = law_of(setting.study.source), law_of(model), None
     if target is not None and law is not None:
         q = training_law(setting, index, past)
@@ -151,16 +182,20 @@ def densities(
     measures, tails = setting.study.measures, setting.population_tails
     seed = seeding.stream_seed(setting.study.seed, "generation", index, "measure")
     v_hat, v_p, v_q = tails[index], tails[0], setting.training_tail(index, tails)
+    fitted: ExactLaw | None = getattr(model, "fitted", None)
+    own = getattr(model, "t0", 0.0)
+    t0 = own if own > 0 else measures.t0
+    laws: dict[str, ExactLaw] = {"p": target, "q": q, "p_hat": law}
+    if fitted is not None:
+        laws |= {"q at t0": Diffused(q, t0), "p_hat at t0": Diffused(fitted, t0)}
+        if isinstance(fitted, KernelMixture):
+            laws["p_hat"] = Diffused(fitted, own)
     try:
-        against_p = compare_laws(law, target, n=measures.density_samples, seed=seed, tail=_pair(v_hat, v_p))
-        against_q = against_p
-        if index > 1:
-            against_q = compare_laws(law, q, n=measures.density_samples, seed=seed, tail=_pair(v_hat, v_q))
+        drawn = SharedDraws(laws, n=measures.density_samples, seed=seed)
+        against_p = drawn.compare("p_hat", "p", _pair(v_hat, v_p))
+        against_q = against_p if index == 1 else drawn.compare("p_hat", "q", _pair(v_hat, v_q))
         path = PathMeasures()
-        fitted: ExactLaw | None = getattr(model, "fitted", None)
         if measures.path_samples and fitted is not None:
-            own = getattr(model, "t0", 0.0)
-            t0 = own if own > 0 else measures.t0
             late = math.exp(-t0)  # q at t0; a model with its own t0 is already there
             tail = _pair(v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
                          None if v_q is None else late * v_q + 1 - late)  # fmt: skip
@@ -174,6 +209,7 @@ def densities(
                 seed=seed,
                 target_se=measures.target_se,
                 tail=tail,
+                ends=drawn.log_densities("p_hat" if own > 0 else "p_hat at t0", "q at t0"),
             )
     except InputError as error:
         warnings.append(f"no density-based measures: {error}")

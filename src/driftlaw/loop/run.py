@@ -29,7 +29,7 @@ from torch import Tensor
 import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Generator
-from driftlaw.loop.generation import Progress, advance
+from driftlaw.loop.generation import Progress, Workspace, advance
 from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
 from driftlaw.loop.setting import Past, Setting
@@ -37,6 +37,7 @@ from driftlaw.loop.store import (
     CONFIG,
     SUMMARY,
     FileCheckpoint,
+    FileChunks,
     RunDirectory,
     read_array,
     write_array,
@@ -180,8 +181,9 @@ class Recursion:
     def _make(self, index: int) -> Generation:
         folder = self.directory.folder(index)
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = FileCheckpoint(folder / "checkpoint.safetensors")
-        outcome = advance(self.setting, index, Past(self._samples, self._model), checkpoint, self._progress(index))
+        checkpoint, chunks = FileCheckpoint(folder / "checkpoint.safetensors"), FileChunks(folder / "chunks")
+        work = Workspace(checkpoint, chunks, folder, self.directory.folder(index - 1) if index > 1 else None)
+        outcome = advance(self.setting, index, Past(self._samples, self._model), work, self._progress(index))
         start = time.perf_counter()
         files = {
             "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
@@ -193,6 +195,7 @@ class Recursion:
         write_text(folder / "timing.json", json.dumps(seconds) + "\n")
         self.directory.append(record)
         checkpoint.path.unlink(missing_ok=True)
+        chunks.clear()
         if self.watch is not None:
             self.watch(index, "done", 1.0, "")
         return record

@@ -47,9 +47,12 @@ class Setting:
 
         Raises:
             DataExhaustedError: the policy needs more fresh rows than a finite source has, and reuse is off.
-            InputError: the source's rows cannot be used.
+            InputError: the source's rows, or this learner on them, cannot be used.
         """
         study = self.study
+        check = getattr(study.estimator, "check", None)
+        if check is not None:
+            check(study.source.shape, self.device)
         if self.grows and study.mixing == "multinomial":
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
         needed, size = self.fresh_before(study.generations + 1), study.source.size

@@ -6,7 +6,7 @@ Layout::
     manifest.json          format, versions, seed, device, threads, command, hash of config.yaml
     journal.jsonl          one line per finished generation, append-only, fsynced; each line carries its own SHA-256
     generations/003/       weights.safetensors  samples.npy  record.json  timing.json
-                           (checkpoint.safetensors while it trains)
+                           (checkpoint.safetensors while it trains, chunks/ while it samples)
     summary.json  report.html  bounds.json
 
 A file is written to a temporary name, fsynced and renamed, so that it exists whole or not at all. A generation counts
@@ -22,6 +22,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -124,6 +125,32 @@ class FileCheckpoint:
     def save(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the checkpoint atomically."""
         write_tensors(self.path, tensors, meta)
+
+
+class FileChunks:
+    """:class:`driftlaw.learn.estimator.Chunks` in a folder of safetensors files; an unreadable one counts as none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, index: int, identity: str) -> torch.Tensor | None:
+        """Part `index` of what `identity` names, or None."""
+        path = self.folder / f"{index:06d}.safetensors"
+        try:
+            tensors, meta = read_tensors(path)
+        except CorruptFileError:
+            return None
+        return tensors["rows"] if meta.get("identity") == identity else None
+
+    def save(self, index: int, rows: torch.Tensor, identity: str) -> None:
+        """Keep part `index`."""
+        with storage_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+        write_tensors(self.folder / f"{index:06d}.safetensors", {"rows": rows}, {"identity": identity})
+
+    def clear(self) -> None:
+        """Remove all parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class RunDirectory:
