@@ -30,6 +30,7 @@ _NAMES = {
     "path_energy": "driftlaw.measure.path",
     "gradient_energy": "driftlaw.measure.gradient",
     "Sketch": "driftlaw.measure.sketch",
+    "sketch": "driftlaw.auditing.sketching",
     "propagator": "driftlaw.theory.propagator",
     "accumulated_drift": "driftlaw.theory.accumulation",
     "Study": "driftlaw.loop.study",
@@ -44,6 +45,7 @@ _NAMES = {
 __all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
+    from driftlaw.auditing.sketching import sketch as sketch
     from driftlaw.estimate import Estimate as Estimate
     from driftlaw.learn.denoiser import Denoiser as Denoiser
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from PIL import Image, ImageOps
 from driftlaw.data.finite import Array, FiniteSource, label_classes, split_rows
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
 
+#: Decoded bytes that are handed on at once when a folder is streamed.
+STREAM_BYTES = 1 << 22
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 #: Pillow's modes that hold 8-bit grey values and 8-bit colours; anything deeper would lose bits in a conversion.
 GREY, COLOUR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -105,13 +107,7 @@ def read_images(
     folder: Path, size: int | None = None, mode: Literal["L", "RGB"] | None = None, skip_bad: bool = False
 ) -> ImageSet:
     """Decode a folder of images in the order of their paths; arguments as for :class:`ImageFolder`."""
-    if size is not None and size < 1:
-        raise ConfigError(f"size = {size!r} for the images of {folder}", "give a positive number of pixels")
-    if mode not in (None, "L", "RGB"):
-        raise ConfigError(f"mode = {mode!r} for the images of {folder}", "use L (grey) or RGB")
-    files = list(_files(folder))
-    if not files:
-        raise InputError(f"{folder} holds no images", f"add files that end in {', '.join(SUFFIXES)}")
+    files = image_files(folder, size, mode)
     skipped: list[str] = []
     headers = [h for path in files if (h := _header(path, skip_bad, skipped)) is not None]
     if headers:
@@ -136,6 +132,60 @@ def read_images(
         warnings.append(f"{clear} of {len(kept)} images of {folder} have an alpha channel, which is dropped")
     labels = _labels(folder, [h.path for h in kept])
     return ImageSet(values[: len(kept)], labels, tuple(skipped), tuple(warnings))
+
+
+def stream_images(
+    folder: Path,
+    size: int | None = None,
+    mode: Literal["L", "RGB"] | None = None,
+    keep: Callable[[int, int], Array] | None = None,
+) -> Iterator[Array]:
+    """Decode a folder a few images at a time, in the order of their paths; other arguments as for :class:`ImageFolder`.
+
+    Args:
+        folder: of images.
+        size: as for the class.
+        mode: as for the class.
+        keep: of a first number and a count, which of these files are wanted; others are not even opened.
+
+    Yields:
+        ``[m, c, h, w]`` uint8 of about :data:`STREAM_BYTES`.
+    """
+    files = image_files(folder, size, mode)
+    wanted = files if keep is None else [path for path, k in zip(files, keep(0, len(files)), strict=True) if k]
+    first: _Header | None = None
+    held: list[Array] = []
+    for path in wanted:
+        header = _header(path, False, [])
+        assert header is not None  # an unreadable one has raised
+        first = first or header
+        _check_one_kind(folder, [first, header], size, mode)
+        pixels = _decode(path, size, mode or ("L" if first.grey else "RGB"), False, [])
+        assert pixels is not None
+        held.append(pixels)
+        if len(held) * pixels.size >= STREAM_BYTES:
+            yield np.stack(held)
+            held = []
+    if held:
+        yield np.stack(held)
+
+
+def image_files(folder: Path, size: int | None = None, mode: str | None = None) -> list[Path]:
+    """The images of a folder in a fixed order; arguments as for :class:`ImageFolder`.
+
+    Raises:
+        DataNotFoundError: there is no such folder.
+        InputError: no images in it.
+        ConfigError: a size or mode that cannot be used.
+    """
+    if size is not None and size < 1:
+        raise ConfigError(f"size = {size!r} for the images of {folder}", "give a positive number of pixels")
+    if mode not in (None, "L", "RGB"):
+        raise ConfigError(f"mode = {mode!r} for the images of {folder}", "use L (grey) or RGB")
+    files = list(_files(folder))
+    if not files:
+        raise InputError(f"{folder} holds no images", f"add files that end in {', '.join(SUFFIXES)}")
+    return files
 
 
 def _some(names: list[str]) -> str:

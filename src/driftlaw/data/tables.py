@@ -69,7 +69,8 @@ def read_table(path: Path, key: str | None = None, label: str | None = None) -> 
     return _parquet(path, label) if suffix == ".parquet" else _csv(path, label)
 
 
-def _unreadable(path: Path, reason: object) -> InputError:
+def unreadable(path: Path, reason: object) -> InputError:
+    """The error of a file that does not hold what its format promises."""
     return InputError(f"{path} cannot be read, it is damaged or incomplete ({reason})", "write or copy the file again")
 
 
@@ -83,20 +84,20 @@ def _objects(path: Path) -> InputError:
 def _npy(path: Path) -> Table:
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
-            raise _unreadable(path, "no .npy header")
+            raise unreadable(path, "no .npy header")
     try:
         return Table(np.load(path, mmap_mode="r", allow_pickle=False))
     except ValueError as error:
-        raise _objects(path) if "Python objects" in str(error) else _unreadable(path, error) from None
+        raise _objects(path) if "Python objects" in str(error) else unreadable(path, error) from None
     except (EOFError, OSError, SyntaxError, TypeError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _npz(path: Path, key: str | None, label: str | None) -> Table:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _unreadable(path, "not a zip archive")
+                raise unreadable(path, "not a zip archive")
             names = list(archive.files)
             label = "y" if label is None and "y" in names and key != "y" else label
             rest = [name for name in names if name != label]
@@ -113,9 +114,9 @@ def _npz(path: Path, key: str | None, label: str | None) -> Table:
         raise
     except ValueError as error:
         text = str(error)
-        raise _objects(path) if "Object arrays" in text else _unreadable(path, text) from None
+        raise _objects(path) if "Object arrays" in text else unreadable(path, text) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _columns(path: Path, names: list[str], types: list[Any], label: str | None) -> list[int]:
@@ -173,7 +174,7 @@ def _parquet(path: Path, label: str | None) -> Table:
         with pq.ParquetFile(path) as file:
             return _fill(path, file.schema_arrow, file.metadata.num_rows, file.iter_batches(), label)
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _csv(path: Path, label: str | None) -> Table:
@@ -181,13 +182,18 @@ def _csv(path: Path, label: str | None) -> Table:
     from pyarrow import csv
 
     try:
-        with path.open("rb") as file:
-            first = file.readline().decode(errors="replace").strip().split(",")
-        options = csv.ReadOptions(autogenerate_column_names=all(map(_is_number, first)))
+        options = csv.ReadOptions(autogenerate_column_names=not has_header(path))
         table = csv.read_csv(path, read_options=options)
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return _fill(path, table.schema, table.num_rows, iter(table.to_batches()), label)
+
+
+def has_header(path: Path) -> bool:
+    """Whether the first line of a csv file holds names: anything but numbers."""
+    with path.open("rb") as file:
+        first = file.readline().decode(errors="replace").strip().split(",")
+    return not all(map(_is_number, first))
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,1 @@
+"""The practitioner's verbs on their own data: sketch and audit."""

@@ -1,0 +1,249 @@
+r"""``sketch``: one pass over a data set of any size and kind (this project, theory section 5, drift coordinates).
+
+What fits the features is not counted. From real data, a seeded fifth of the rows (at most about :data:`FIT_ROWS`, fewer
+when rows are wide) fits encoder, map and edges in a first, partial reading; the other rows are the reference. Row i
+belongs to the fitting part when a hash of (seed, i) is small, so the part is spread over the whole file and is known
+again on the second reading. Everything else is sketched *like* the real data, with the same features and no fit.
+
+An iterator can be read only once: a fifth of its first :data:`FIT_ROWS` rows fits, and that is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from driftlaw.data.finite import Array
+from driftlaw.data.stream import Chunk, Keep, RowStream, length, masked, open_stream
+from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.measure import feature_maps
+from driftlaw.measure.blocks import hash64
+from driftlaw.measure.encoder import TableEncoder
+from driftlaw.measure.sketch import Sketch
+from driftlaw.measure.sketch_features import SketchFeatures
+from driftlaw.seeding import stream_seed
+
+#: Share of the real rows that fits the features, and the most of them.
+SHARE, FIT_ROWS = 0.2, 50_000
+#: Most numbers of the fitting part (float64: 128 MiB).
+FIT_NUMBERS = 1 << 24
+BLOCKS = 32
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def sketch(
+    data: Any,
+    features: str | Any = "pca",
+    *,
+    like: Sketch | str | os.PathLike[str] | None = None,
+    fit_on: Any = None,
+    dimension: int | None = None,
+    blocks: int | None = None,
+    seed: int = 0,
+    columns: Sequence[str] | None = None,
+    categorical: Sequence[str] = (),
+    key: str | None = None,
+    size: int | None = None,
+    mode: Literal["L", "RGB"] | None = None,
+    first_row: int = 0,
+    progress: Progress | None = None,
+) -> Sketch:
+    """Sketch a data set in constant memory.
+
+    Args:
+        data: a .npy, .npz, .parquet or .csv file, a folder of images or of such files, a list of paths, an array or
+            tensor, a table (DataFrame, or arrays by column name), or an iterator of arrays or tables.
+        features: "pca", "identity", "quadratic", "random_fourier"; fitted :class:`SketchFeatures`; or a map of the
+            user for arrays and images (a module, or an object with name, dimension, fingerprint and
+            ``__call__(rows) -> [n, k]``; it gets float32 rows, images in [-1, 1]).
+        like: a sketch of the real data, or its file: the same features and blocks, nothing is fitted.
+        fit_on: other real data, of any kind that `data` may have, to fit the features on; then every row of `data`
+            is counted.
+        dimension: largest number of features; 32 for "pca" and "random_fourier", 256 for "quadratic".
+        blocks: B, 32 if not given, or those of `like`.
+        seed: of the fitting part, the map and the blocks.
+        columns: of a table, which ones (default: all, or those of `like`); one parquet column of lists is an array.
+        categorical: numeric columns of a table that are categories; text columns always are.
+        key: of a .npz file, which array.
+        size: of images, crop to the centre square and resize to this many pixels.
+        mode: of images, "L" or "RGB".
+        first_row: number of rows before this part when a data set is sketched in shards, which then get the blocks
+            they would have had in one piece.
+        progress: called with what is being done, rows done and rows in all (None when not known).
+
+    Returns:
+        The sketch. With a fifth taken to fit, its n is about four fifths of the rows.
+
+    Raises:
+        DataNotFoundError: no such file or folder.
+        InputError: no rows, too few to fit on, rows of another shape or encoding than `like`, NaN or infinite cells
+            (how many, where the first is), a damaged file, mixed image sizes, text where numbers were.
+        ConfigError: options that do not fit each other or the data.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> real = sketch(rng.normal(size=(5000, 8)), "identity")
+        >>> generated = sketch(rng.normal(size=(1000, 8)), like=real)
+        >>> real.n + real.features.fitted_on, generated.n
+        (5000, 1000)
+    """
+    opened = partial(open_stream, key=key, size=size, mode=mode)
+    report = progress or (lambda text, done, total: None)
+    if like is not None:
+        phi, blocks = _features_of(like, features, fit_on, dimension, blocks, categorical)
+        if columns is None and isinstance(phi.encoder, TableEncoder):
+            columns = [column.name for column in phi.encoder.columns]
+        stream = opened(data, columns=columns)
+        chunks = stream.read(None)
+    else:
+        if isinstance(features, str) and features not in feature_maps.KINDS:
+            raise ConfigError(f"unknown features {features!r}", nearest(features, feature_maps.KINDS))
+        stream = opened(data, columns=columns)
+        if isinstance(features, SketchFeatures):
+            phi, chunks = features, stream.read(None)
+        else:
+            settings = {"dimension": dimension, "seed": seed, "categorical": tuple(categorical)}
+            if fit_on is not None:
+                other = opened(fit_on, columns=columns)
+                rows, _ = _fitting_part(other, 1.0, seed, report)
+                phi, chunks = _fit(rows, other, features, settings), stream.read(None)
+            elif stream.repeatable:
+                rows, keep = _fitting_part(stream, SHARE, seed, report)
+                phi = _fit(rows, stream, features, settings)
+                chunks = stream.read(lambda first, n: ~keep(first, n))
+            else:
+                rows, chunks, more = _head(stream, seed, report)
+                phi = _fit(rows, stream, features, settings, more)
+    result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row)
+    for chunk in chunks:
+        result.add(chunk)
+        report("sketching", result.n, stream.rows)
+    if not result.n:
+        raise InputError(f"{stream.name} holds no rows", "check that it is complete")
+    return result
+
+
+def _features_of(
+    like: Sketch | str | os.PathLike[str],
+    features: str | Any,
+    fit_on: Any,
+    dimension: int | None,
+    blocks: int | None,
+    categorical: Sequence[str],
+) -> tuple[SketchFeatures, int]:
+    """Features and blocks of the sketch to be like; everything that would contradict them is refused."""
+    model = like if isinstance(like, Sketch) else Sketch.load(like)
+    phi = model.features
+    for name, value in (("fit_on", fit_on), ("dimension", dimension), ("categorical", categorical or None)):
+        if value is not None:
+            raise ConfigError(f"{name} was given with like, whose features are fitted", f"leave {name} out")
+    if blocks not in (None, model.blocks):
+        raise ConfigError(f"blocks = {blocks}, the sketch to be like has {model.blocks}", "leave blocks out")
+    if isinstance(features, str):
+        if features not in ("pca", phi.name):  # "pca" is the default
+            raise ConfigError(f"features = {features!r}, the sketch to be like has {phi.name!r}", "leave features out")
+    elif isinstance(features, SketchFeatures):
+        raise ConfigError("fitted features were given with like", "give one of the two")
+    else:
+        phi = phi.with_map(features)
+    return phi, model.blocks
+
+
+def _fitting_part(stream: RowStream, share: float, seed: int, report: Progress) -> tuple[list[Chunk], Keep]:
+    """The rows that fit, and the rule that knows them again.
+
+    The threshold is set beforehand where the number of rows is known, and then unwanted rows are not even decoded;
+    otherwise it is halved while reading whenever the part becomes too large.
+    """
+    salt = stream_seed(seed, "sketch", "fit")
+    threshold = share
+
+    def keep(first: int, n: int) -> Array:
+        return np.asarray(_uniform(first, n, salt) < threshold)
+
+    if stream.rows is not None:
+        start = next(iter(stream.read(None)), None)
+        if start is None:
+            return [], keep
+        threshold = min(share, _most_rows(start) / max(1, stream.rows))
+        held: list[Chunk] = []
+        for chunk in stream.read(keep):
+            held.append(chunk)
+            report("fitting the features", int(sum(map(length, held)) / threshold), stream.rows)
+        return held, keep
+    parts: list[tuple[Chunk, Array]] = []
+    done = 0
+    for chunk in stream.read(None):
+        u = _uniform(done, length(chunk), salt)
+        parts.append((masked(chunk, u < threshold), u[u < threshold]))
+        done += length(chunk)
+        while sum(len(v) for _, v in parts) > _most_rows(chunk):
+            threshold /= 2
+            parts = [(masked(c, v < threshold), v[v < threshold]) for c, v in parts]
+        report("fitting the features", done, None)
+    return [c for c, _ in parts], keep
+
+
+def _head(stream: RowStream, seed: int, report: Progress) -> tuple[list[Chunk], Iterator[Chunk], tuple[str, ...]]:
+    """Of what can be read only once: the rows that fit, all others, a warning when the head had to stand for all."""
+    chunks = stream.read(None)
+    head: list[Chunk] = []
+    most, done = FIT_ROWS, 0
+    for chunk in chunks:
+        head.append(chunk)
+        most, done = min(most, _most_rows(chunk)), done + length(chunk)
+        if done >= most:
+            break
+    report("fitting the features", done, None)
+    masks, first = [], 0
+    for chunk in head:
+        masks.append(_uniform(first, length(chunk), stream_seed(seed, "sketch", "fit")) < SHARE)
+        first += length(chunk)
+    warning = f"the features were fitted on rows among the first {done} of an iterator: its order must be random"
+
+    def others() -> Iterator[Chunk]:
+        while head:
+            yield masked(head.pop(0), ~masks.pop(0))
+        yield from chunks
+
+    fitting = [masked(c, m) for c, m in zip(head, masks, strict=True)]
+    return fitting, others(), (warning,) if done >= most else ()
+
+
+def _fit(
+    chunks: list[Chunk],
+    stream: RowStream,
+    features: Any,
+    settings: dict[str, Any],
+    warnings: tuple[str, ...] = (),
+) -> SketchFeatures:
+    n = sum(map(length, chunks))
+    if n < 2:
+        raise InputError(
+            f"{n} rows of {stream.name} are there to fit the features on",
+            "give more rows (a fifth of them fits), other real data with fit_on, or a sketch to be like",
+        )
+    rows: Any = (
+        {name: np.concatenate([np.asarray(c[name]) for c in chunks]) for name in chunks[0]}
+        if isinstance(chunks[0], dict)
+        else np.concatenate(chunks)  # type: ignore[arg-type]
+    )
+    phi = SketchFeatures.fit(rows, features, **settings)
+    return dataclasses.replace(phi, warnings=(*phi.warnings, *warnings))
+
+
+def _uniform(first: int, n: int, salt: int) -> Array:
+    """A number in [0, 1) for each row, from its position."""
+    return hash64(np.arange(first, first + n, dtype=np.uint64), salt) / 2.0**64
+
+
+def _most_rows(chunk: Chunk) -> int:
+    """Most rows of the fitting part when a row has the numbers that those of `chunk` have."""
+    width = len(chunk) if isinstance(chunk, dict) else chunk[:1].size
+    return min(FIT_ROWS, max(2, FIT_NUMBERS // max(1, width)))
