@@ -27,7 +27,7 @@ look separate cannot exclude a small overlap. chi2(r || q) is given only if it i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -97,14 +97,52 @@ def log_densities(r: Law, q: Law, *, n: int, seed: int) -> LogDensities:
     Raises:
         InputError: n < 2, a law without ``log_prob``, or log densities that are NaN.
     """
-    if n < 2:
-        raise InputError(f"a divergence with an interval needs n >= 2 draws of each law, got {n}")
-    for name, law in (("r", r), ("q", q)):
-        if not callable(getattr(law, "log_prob", None)):
-            raise InputError(f"law {name} ({type(law).__name__}) has no log_prob", "use the sample-based measures")
-    x = r.sample(n, generator(seed, "divergence", "r"))
-    y = q.sample(n, generator(seed, "divergence", "q"))
-    return LogDensities(r.log_prob(x), q.log_prob(x), r.log_prob(y), q.log_prob(y))
+    return SharedDraws({"r": r, "q": q}, n=n, seed=seed).log_densities("r", "q")
+
+
+class SharedDraws:
+    """Draws of several laws, so that each law is evaluated at most once at the draws of each, whatever is compared.
+
+    Divergences from one such set are correlated, which changes no interval.
+
+    Args:
+        laws: by name; the names choose the random streams.
+        n: draws of each law.
+        seed: seed of the named streams.
+
+    Raises:
+        InputError: n < 2, or a law without ``log_prob``.
+    """
+
+    def __init__(self, laws: Mapping[str, Law], *, n: int, seed: int) -> None:
+        if n < 2:
+            raise InputError(f"a divergence with an interval needs n >= 2 draws of each law, got {n}")
+        for name, law in laws.items():
+            if not callable(getattr(law, "log_prob", None)):
+                raise InputError(f"law {name} ({type(law).__name__}) has no log_prob", "use the sample-based measures")
+        self.laws, self.n, self.seed = dict(laws), n, seed
+        self._draws: dict[str, Tensor] = {}
+        self._values: dict[tuple[str, str], Tensor] = {}
+
+    def draws(self, name: str) -> Tensor:
+        """The draws of one law, ``[n, ...]``."""
+        if name not in self._draws:
+            self._draws[name] = self.laws[name].sample(self.n, generator(self.seed, "divergence", name))
+        return self._draws[name]
+
+    def log_densities(self, r: str, q: str) -> LogDensities:
+        """What the divergences of law `r` from law `q` need."""
+        return LogDensities(*(self._value(law, at) for at in (r, q) for law in (r, q)))
+
+    def compare(self, r: str, q: str, tail: tuple[TailScale, TailScale] | None = None) -> dict[str, Estimate]:
+        """All divergences of law `r` from law `q`, as :func:`compare_laws`."""
+        tail = tail if tail is not None else _own_tails(self.laws[r], self.laws[q])
+        return divergences(self.log_densities(r, q), tail)
+
+    def _value(self, law: str, at: str) -> Tensor:
+        if (law, at) not in self._values:
+            self._values[law, at] = self.laws[law].log_prob(self.draws(at))
+        return self._values[law, at]
 
 
 def compare_laws(
@@ -128,8 +166,7 @@ def compare_laws(
     Raises:
         InputError: n < 2, a law without a density, or NaN log densities.
     """
-    ld = log_densities(r, q, n=n, seed=seed)
-    return divergences(ld, tail if tail is not None else _own_tails(r, q))
+    return SharedDraws({"r": r, "q": q}, n=n, seed=seed).compare("r", "q", tail)
 
 
 def divergences(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None) -> dict[str, Estimate]:

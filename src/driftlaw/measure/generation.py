@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from driftlaw.estimate import Estimate
-from driftlaw.measure.divergence import LogDensities, chi2, kl, log_densities, reverse_kl, total_variation
+from driftlaw.measure.divergence import LogDensities, SharedDraws, chi2, kl, reverse_kl, total_variation
 from driftlaw.measure.observability import observability_of_laws
-from driftlaw.measure.path import initial_kl, path_energy
-from driftlaw.process.law import ExactLaw, diffuse
-from driftlaw.seeding import stream_seed
+from driftlaw.measure.path import Horizon, StandardNormal, path_energy, time_density
+from driftlaw.process.law import Diffused, ExactLaw
+from driftlaw.seeding import generator, stream_seed
 
 #: Reason given where a study has no exact scores.
 UNKNOWN = Estimate.refused("path measure", "the score of the training law is not known")
@@ -85,19 +85,25 @@ def path_measures(
     seed: int = 0,
     target_se: float | None = None,
     tail: tuple[float, float] | None = None,
+    ends: LogDensities | None = None,
 ) -> PathMeasures:
     """Measure one generation of exact laws.
+
+    A pilot says at which times draws are worth most, for both energies and observability; p_hat, q and N(0, I) at T are
+    evaluated once at shared draws for all initialisation terms.
 
     Args:
         p_hat: the fitted law at time 0 (KDE, mixture).
         q: the training law at time 0.
         t0: early-stopping time, > 0, where the laws are compared.
         T: horizon.
-        n: draws of each energy; observability uses half as many starting points.
+        n: draws of each energy; observability uses half as many starting points, or a quarter if a target says
+            whether these are enough.
         density_samples: draws of each law for KL, TV and chi2 at t0.
         seed: seed of the named streams.
-        target_se: relative standard error of the energies to reach.
+        target_se: relative standard error of the energies and of observability to reach.
         tail: largest component variances of both laws at t0 averaged over training draws, for the exact tail test.
+        ends: log densities of both laws at t0, if they were taken already; `density_samples` draws otherwise.
 
     Raises:
         InputError: not 0 < t0 < T, or values that are NaN.
@@ -106,21 +112,42 @@ def path_measures(
     def stream(name: str) -> int:
         return stream_seed(seed, "path measures", name)
 
-    r, s = diffuse(p_hat, t0), diffuse(q, t0)
-    ends: LogDensities = log_densities(r, s, n=density_samples, seed=stream("t0"))
-    few = max(100, min(n, density_samples))
-    late = log_densities(diffuse(p_hat, T), diffuse(q, T), n=few, seed=stream("T"))
-    ideal = path_energy(p_hat, q, q, t0, T, n=n, seed=stream("ideal"), target_se=target_se)
+    Horizon(t0, T)
+    if ends is None:
+        at_t0 = SharedDraws({"r": Diffused(p_hat, t0), "q": Diffused(q, t0)}, n=density_samples, seed=stream("t0"))
+        ends = at_t0.log_densities("r", "q")
+    shape = tuple(p_hat.sample(1, generator(stream("shape"))).shape[1:])
+    at_T = SharedDraws(
+        {"r": Diffused(p_hat, T), "q": Diffused(q, T), "normal": StandardNormal(shape)},
+        n=max(100, min(n, density_samples)),
+        seed=stream("T"),
+    )
+    late = at_T.log_densities("r", "q")
+    times = time_density(p_hat, q, q, t0, T, n=max(64, n // 4), seed=stream("pilot"))
+
+    def energy(law: ExactLaw, name: str) -> Estimate:
+        return path_energy(p_hat, q, law, t0, T, n=n, seed=stream(name), target_se=target_se, density=times)
+
+    ideal = energy(q, "ideal")
     return PathMeasures(
         energy_ideal=ideal,
-        energy_learned=path_energy(p_hat, q, p_hat, t0, T, n=n, seed=stream("learned"), target_se=target_se),
-        observability=observability_of_laws(p_hat, q, t0, T, n=max(2, n // 2), seed=stream("observability")),
+        energy_learned=energy(p_hat, "learned"),
+        observability=observability_of_laws(
+            p_hat,
+            q,
+            t0,
+            T,
+            n=max(2, n // (2 if target_se is None else 4)),
+            seed=stream("observability"),
+            target_se=target_se,
+            density=times,
+        ),
         kl=kl(ends),
         kl_reverse=reverse_kl(ends),
         tv=total_variation(ends),
         chi2=chi2(ends, tail),
         kl_initial=kl(late),
         kl_initial_reverse=reverse_kl(late),
-        kl_standard=initial_kl(q, T, n=few, seed=stream("standard")),
+        kl_standard=kl(at_T.log_densities("normal", "q")),
         gradient_energy=replace(ideal, method=f"eps*^2: e = grad log p_hat_t/q_t is a gradient; {ideal.method}"),
     )

@@ -29,6 +29,7 @@ correlation is a lower bound of eta (:func:`observability_regression`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -37,7 +38,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
-from driftlaw.measure.path import ROWS, Horizon, forward, own_error, score_error, square
+from driftlaw.measure.path import ROWS, Horizon, forward, own_error, refined, score_error, square
 from driftlaw.process.draws import normal
 from driftlaw.process.law import ExactLaw, evaluate
 from driftlaw.process.schedule import log_grid
@@ -104,7 +105,15 @@ def observability(
 
 @torch.no_grad()
 def observability_of_laws(
-    p_hat: ExactLaw, q: ExactLaw, t0: float = 0.02, T: float = 4.0, n: int = 2048, seed: int = 0, points: int = 2
+    p_hat: ExactLaw,
+    q: ExactLaw,
+    t0: float = 0.02,
+    T: float = 4.0,
+    n: int = 2048,
+    seed: int = 0,
+    points: int = 2,
+    target_se: float | None = None,
+    density: Sequence[float] = (),
 ) -> Estimate:
     r"""Observability eta of the score of one exact law for another, through :math:`E\,Var(R | X_{t_0})`.
 
@@ -120,23 +129,33 @@ def observability_of_laws(
         n: number of starting points; each costs 4 x points + 2 evaluations of both laws.
         seed: seed of the named stream.
         points: times in each set, one in each of as many strata.
+        target_se: relative standard error to reach, as of :func:`~driftlaw.measure.path.path_energy`.
+        density: of the times, from :func:`~driftlaw.measure.path.time_density`; () for the same everywhere.
 
     Returns:
         eta with its 95 % interval.
 
     Raises:
-        InputError: as :func:`observability`.
+        InputError: as :func:`observability`, or a target that is not positive.
     """
-    horizon, g = _checked_horizon(t0, T, n, points), generator(seed, "observability", "laws")
-    error = score_error(p_hat, q)
-    ends, energies = [], []
-    for start in range(0, n, ROWS):
-        x = forward(q.sample(min(ROWS, n - start), g), t0, g)
-        paths = [_path(p_hat, q, error, horizon, x, points, g) for _ in range(2)]
-        ends.append(torch.stack([end for end, _ in paths]))
-        energies.append(torch.stack([energy for _, energy in paths]))
-    energy = torch.cat(energies, 2)  # [path, time set, n]
-    r = torch.cat(ends, 1)[:, None] - energy / 2
+    horizon, error = replace(_checked_horizon(t0, T, n, points), density=density), score_error(p_hat, q)
+
+    def measure(starts: int, stage: tuple[str, ...]) -> Estimate:
+        g = generator(seed, "observability", "laws", *stage)
+        ends, energies = [], []
+        for done in range(0, starts, ROWS):
+            x = forward(q.sample(min(ROWS, starts - done), g), t0, g)
+            paths = [_path(p_hat, q, error, horizon, x, points, g) for _ in range(2)]
+            ends.append(torch.stack([end for end, _ in paths]))
+            energies.append(torch.stack([energy for _, energy in paths]))
+        return _conditional_variance(torch.cat(ends, 1), torch.cat(energies, 2), points)
+
+    return refined(measure, n, target_se)
+
+
+def _conditional_variance(ends: Tensor, energy: Tensor, points: int) -> Estimate:
+    """Observability from h_T ``[path, n]`` and energies ``[path, time set, n]`` of two paths from each start."""
+    r = ends[:, None] - energy / 2
     r = r - r.mean()
     within, across = r.prod(1).mean(0), r.mean(1).prod(0)
     energy = energy.mean((0, 1))
