@@ -22,8 +22,8 @@ so ``"energy"`` draws :math:`\rho \propto \sigma_d^2/(\sigma_d^2 + s^2)`: its lo
 the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"lognormal"`` is EDM's, truncated to [t0, T].
 
 ``"ddpm"`` draws the levels of a discrete chain with equal probability and weighs the error by
-:math:`a^2 \sigma_d^2/v`, which makes it the simple loss :math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv 2006.11239,
-eq. (14)), because :math:`\hat\varepsilon - z = -(a \sigma_d/\sqrt v)(F - target)`.
+:math:`a^2 \sigma_d^2/v`, which makes it the simple loss :math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv
+2006.11239, eq. (14)), because :math:`\hat\varepsilon - z = -(a \sigma_d/\sqrt v)(F - target)`.
 """
 
 from __future__ import annotations
