@@ -16,9 +16,10 @@ times may differ per sample. Three paths compute it:
 
 - *compiled*: :mod:`driftlaw.process.native`, if this machine has a C++ compiler and there are at least
   :data:`COMPILED_CENTRES` centres; float32 arithmetic relative to local means of the centres;
-- *fast*: PyTorch's fused CPU attention in float32 (no N x M matrix in memory);
+- *fast*: PyTorch's fused attention in float32, on the CPU and on CUDA (:mod:`driftlaw.process.attention`);
 - *plain*: blocked GEMM and log-sum-exp in float64, public API only. It serves float64 points, automatic
-  differentiation, devices without the fast path, and float32 points that are too ill-conditioned for it.
+  differentiation, devices where no fused operator passes its trial, and float32 points that are too ill-conditioned
+  for it.
 
 Centres are shifted to mean zero first. What float32 loses then grows with the size of the exponents that cancel,
 :math:`\kappa(x, t) = a R \max(a R, |x|)/v`, R the largest distance of a centre from their mean. A float32 point takes
@@ -31,14 +32,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.process import native
+from driftlaw.process.attention import fast_attention
 from driftlaw.process.draws import (
     BLOCK_BYTES,
     LawValues,
@@ -73,26 +74,6 @@ class _Sums(NamedTuple):
     log_sum: Tensor
     mean: Tensor
     square: Tensor
-
-
-@functools.cache
-def fast_attention() -> Callable[..., Any] | None:
-    """PyTorch's fused CPU attention that also returns the log-sum-exp, or None if it is missing or wrong here.
-
-    The operator is private, so it is tried once against the public formula before it is trusted.
-    """
-    g = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(1, 1, m, 16, generator=g) for m in (40, 600, 600))
-    try:
-        attention: Callable[..., Any] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out, log_sum = attention(query, key, value, 0.0, False, scale=1.0)
-        logits = (query.double() @ key.double().mT)[0, 0]
-        expected = logits.softmax(-1) @ value[0, 0].double()
-        torch.testing.assert_close(log_sum[0, 0].double(), logits.logsumexp(-1), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(out[0, 0].double(), expected, rtol=1e-4, atol=1e-5)
-    except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError, IndexError):
-        return None
-    return attention
 
 
 class KernelMixture:
@@ -240,7 +221,9 @@ class KernelMixture:
 
     def _prepare(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """Shifted points x - a mean(c), a_t and v_t, float64."""
-        times = sample_times(t, len(check_points(x, self.dim)), x.device)
+        if check_points(x, self.dim).device != self.centres.device:
+            raise InputError(f"points on {x.device} for centres on {self.centres.device}", "move one to the other")
+        times = sample_times(t, len(x), x.device)
         a = alpha(times)
         v = a.square() * self.bandwidth**2 + variance(times)
         if bool((v <= 0).any()):
@@ -251,10 +234,11 @@ class KernelMixture:
 
     def _float32_serves(self, x: Tensor, x64: Tensor, a: Tensor) -> bool:
         recording = torch.is_grad_enabled() and x64.requires_grad | a.requires_grad
-        return x.dtype == torch.float32 and x.device.type == "cpu" and not recording
+        return x.dtype == torch.float32 and not recording
 
     def _compiled_serves(self, x: Tensor, x64: Tensor, a: Tensor) -> bool:
-        return len(self) >= COMPILED_CENTRES and self._float32_serves(x, x64, a) and native.available()
+        here = len(self) >= COMPILED_CENTRES and x.device.type == "cpu"
+        return here and self._float32_serves(x, x64, a) and native.available()
 
     @functools.cached_property
     def _packed(self) -> native.Packed:
@@ -273,7 +257,7 @@ class KernelMixture:
 
     def _fast_rows(self, x: Tensor, x64: Tensor, a: Tensor, v: Tensor) -> Tensor:
         """Which points take the fast path, bool ``[n]``."""
-        if not self._float32_serves(x, x64, a) or fast_attention() is None:
+        if not self._float32_serves(x, x64, a) or fast_attention(x.device.type) is None:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         reach = a * self._radius
         return reach * torch.maximum(reach, x64.norm(dim=1)) / v <= CONDITION_LIMIT
@@ -294,7 +278,7 @@ class KernelMixture:
     def _keys(self) -> tuple[Tensor, Tensor]:
         """Float32 keys (c, |c|^2 in two parts, log w) and values (c, |c|^2), ``[1, 1, N, width]``."""
         d, width = self.dim, -(-(self.dim + 3) // 16) * 16
-        keys, values = (torch.zeros(1, 1, len(self), width) for _ in range(2))
+        keys, values = (torch.zeros(1, 1, len(self), width, device=self.centres.device) for _ in range(2))
         c = (self.centres - self._shift).float()
         square = c.double().square().sum(1)
         keys[0, 0, :, :d] = values[0, 0, :, :d] = c
@@ -310,14 +294,14 @@ class KernelMixture:
 
     def _fast_sums(self, x: Tensor, a: Tensor, v: Tensor, start: int, stop: int) -> _Sums:
         """Sums over centres start..stop by fused attention."""
-        attention, (keys, values), d = fast_attention(), self._keys, self.dim
+        attention, (keys, values), d = fast_attention(x.device.type), self._keys, self.dim
         assert attention is not None
-        query = torch.zeros(1, 1, len(x), keys.shape[-1])
+        query = torch.zeros(1, 1, len(x), keys.shape[-1], device=x.device)
         query[0, 0, :, :d] = expand(a / v, 2) * x
         query[0, 0, :, d] = query[0, 0, :, d + 1] = -a.square() / (2 * v)
         query[0, 0, :, d + 2] = 1.0
         keys, values = keys[:, :, start:stop], values[:, :, start:stop]
-        out, log_sum = attention(query, keys, values, 0.0, False, scale=1.0)
+        out, log_sum = attention(query, keys, values)
         return _Sums(log_sum[0, 0].double(), out[0, 0, :, :d].double(), out[0, 0, :, d].double())
 
     def _logits(self, x: Tensor, a: Tensor, v: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
