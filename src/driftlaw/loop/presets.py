@@ -42,7 +42,11 @@ _IMAGES: dict[str, dict[str, Any]] = {
 _SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("gmm", "smoke"): {"samples": 2_000, "generations": 3, "measures": {"samples": 500, "density_samples": 2_000}},
     ("gmm", "laptop"): {"samples": 20_000, "generations": 10, "measures": {"density_samples": 5_000}},
-    ("gmm", "paper"): {"samples": 100_000, "generations": 20, "measures": {"path_samples": 1_024}},
+    ("gmm", "paper"): {
+        "samples": 100_000,
+        "generations": 20,
+        "measures": {"path_samples": 1_024, "density_samples": 3_000, "target_se": 0.035},
+    },
     ("digits", "smoke"): {
         "samples": 200,
         "generations": 2,

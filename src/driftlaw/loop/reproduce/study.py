@@ -159,6 +159,15 @@ def draws(n: int, target_se: float) -> int:
     return max(200, round(n * min(1.0, (0.01 / target_se) ** 2)))
 
 
+def target_of_a_run(target_se: float, runs: int) -> float:
+    """Relative standard error that each of `runs` repetitions needs so that their mean has `target_se`.
+
+    Errors of the mean are smaller by the root of the repetitions. A factor of 0.55 leaves room for what differs between
+    runs, and for the uncertainty of a standard error that is itself estimated from few of them.
+    """
+    return target_se * max(1.0, 0.55 * math.sqrt(runs))
+
+
 def draw_clouds(
     alpha: float, p: GaussianMixture, laws: Sequence[GaussianMixture], seed: int
 ) -> dict[tuple[float, int], Tensor]:
