@@ -19,6 +19,10 @@ _NAMES = {
     "GaussianMLE": "driftlaw.learn.gaussian",
     "MixtureEM": "driftlaw.learn.mixture_em",
     "Denoiser": "driftlaw.learn.denoiser",
+    "Command": "driftlaw.learn.command",
+    "CallableEstimator": "driftlaw.learn.function",
+    "from_diffusers": "driftlaw.learn.pipeline",
+    "pipeline_generator": "driftlaw.learn.pipeline",
     "Replace": "driftlaw.theory.refresh",
     "FixedFraction": "driftlaw.theory.refresh",
     "Schedule": "driftlaw.theory.refresh",
@@ -47,10 +51,14 @@ __all__ = ["__version__", *sorted(_NAMES)]
 if TYPE_CHECKING:
     from driftlaw.auditing.sketching import sketch as sketch
     from driftlaw.estimate import Estimate as Estimate
+    from driftlaw.learn.command import Command as Command
     from driftlaw.learn.denoiser import Denoiser as Denoiser
+    from driftlaw.learn.function import CallableEstimator as CallableEstimator
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.learn.pipeline import from_diffusers as from_diffusers
+    from driftlaw.learn.pipeline import pipeline_generator as pipeline_generator
     from driftlaw.loop.bounds import bounds as bounds
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation

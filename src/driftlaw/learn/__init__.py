@@ -1,6 +1,7 @@
 """Learners: from a training set to a generative law, all behind one ``Estimator.fit(data, context) -> Generator``.
 
-``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` is a neural diffusion model.
+``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` is a neural diffusion model;
+``command`` and ``callable`` are a program and a function of the user, known by their samples.
 """
 
 from __future__ import annotations
@@ -9,20 +10,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from driftlaw.errors import ConfigError, nearest
+from driftlaw.learn.command import Command
 from driftlaw.learn.config import rebuild
 from driftlaw.learn.denoiser import Denoiser
 from driftlaw.learn.denoiser_generator import DenoiserGenerator
-from driftlaw.learn.estimator import Checkpoint, Estimator, FitContext, Generator
+from driftlaw.learn.drawn import DrawnSamples
+from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Generator
 from driftlaw.learn.exact import ExactGenerator
+from driftlaw.learn.function import CallableEstimator
 from driftlaw.learn.gaussian import GaussianMLE
 from driftlaw.learn.kde import KDE, KDEGenerator
 from driftlaw.learn.mixture_em import MixtureEM
+from driftlaw.learn.pipeline import from_diffusers, pipeline_generator
 
 __all__ = [
     "KDE",
+    "CallableEstimator",
     "Checkpoint",
+    "Chunks",
+    "Command",
     "Denoiser",
     "DenoiserGenerator",
+    "DrawnSamples",
     "Estimator",
     "ExactGenerator",
     "FitContext",
@@ -31,13 +40,19 @@ __all__ = [
     "KDEGenerator",
     "MixtureEM",
     "build",
+    "from_diffusers",
+    "pipeline_generator",
 ]
 
-_KINDS: dict[str, type[KDE] | type[GaussianMLE] | type[MixtureEM] | type[Denoiser]] = {
+_KINDS: dict[
+    str, type[KDE] | type[GaussianMLE] | type[MixtureEM] | type[Denoiser] | type[Command] | type[CallableEstimator]
+] = {
     "kde": KDE,
     "gaussian": GaussianMLE,
     "mixture-em": MixtureEM,
     "denoiser": Denoiser,
+    "command": Command,
+    "callable": CallableEstimator,
 }
 
 
@@ -45,7 +60,7 @@ def build(config: Mapping[str, Any]) -> Estimator:
     """Inverse of ``Estimator.config()``.
 
     Args:
-        config: ``kind`` (kde, gaussian, mixture-em or denoiser) and that estimator's settings.
+        config: ``kind`` (kde, gaussian, mixture-em, denoiser, command or callable) and that estimator's settings.
 
     Raises:
         ConfigError: no kind, an unknown kind or setting (with the nearest valid name), or a value out of range.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from driftlaw import seeding
 from driftlaw.learn.estimator import Estimator, FitContext, Generator
+from driftlaw.loop import feature_space
 from driftlaw.loop.generation import densities
 from driftlaw.loop.run import pick_device
 from driftlaw.loop.setting import Past, Setting
@@ -46,7 +47,7 @@ class Plan:
         study: its name, source, estimator and policy in words.
         generations: the training sets.
         available: fresh rows that the source has; None for a density.
-        seconds: estimated wall-clock seconds by stage for the whole run.
+        seconds: estimated wall-clock seconds by stage for the whole run; empty when the learner was not probed.
         disk_mib: size of the run directory, MiB.
     """
 
@@ -73,7 +74,7 @@ class Plan:
             "fresh_rows": sum(g.fresh for g in self.generations),
             "fresh_rows_available": self.available,
             "estimated_seconds": {k: round(v, 1) for k, v in self.seconds.items()},
-            "estimated_seconds_total": round(sum(self.seconds.values()), 1),
+            "estimated_seconds_total": round(sum(self.seconds.values()), 1) if self.seconds else None,
             "estimated_disk_mib": round(self.disk_mib, 1),
         }
 
@@ -88,7 +89,10 @@ class Plan:
         stock = "endless" if self.available is None else f"{self.available} available"
         lines.append(f"  fresh rows in all: {sum(g.fresh for g in self.generations)} ({stock})")
         stages = ", ".join(f"{name} {_duration(s)}" for name, s in self.seconds.items())
-        lines.append(f"  about {_duration(sum(self.seconds.values()))} on this machine ({stages}; from a probe)")
+        if self.seconds:
+            lines.append(f"  about {_duration(sum(self.seconds.values()))} on this machine ({stages}; from a probe)")
+        else:
+            lines.append("  time not known: a dry run does not call a learner of your own")
         lines.append(f"  about {self.disk_mib:.0f} MiB on disk")
         return "\n".join(lines)
 
@@ -108,8 +112,8 @@ def plan(study: Study) -> Plan:
         rows.append(PlannedGeneration(index, fresh, int(mixed[0]), models))
     config = study.config()
     words = {"name": config["name"], **{k: config[k]["kind"] for k in ("source", "estimator", "policy")}}
-    seconds, weights_bytes = _probe(setting)
     sample_bytes = 4 * study.samples * math.prod(study.source.shape)
+    seconds, weights_bytes = _probe(setting) if getattr(study.estimator, "probes", True) else ({}, sample_bytes)
     disk = (study.generations * (sample_bytes + weights_bytes) + sample_bytes) / 2**20
     return Plan(words, tuple(rows), study.source.size, seconds, disk)
 
@@ -124,7 +128,8 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     few = min(study.samples, 256)
     sampled, sampling = _timed(lambda: model.sample(few, setting.stream("probe", "sample")).cpu())
     measuring = 0.0
-    reference = setting.reference
+    deep = feature_space.is_network(study.measures.features)  # its training and its features are not in the estimate
+    reference = None if deep else setting.reference
     if reference is not None and len(sampled) >= reference.n:
         measuring += _timed(lambda: reference.compare(sampled[: reference.n]))[1] * N
     elif reference is not None:
@@ -146,12 +151,18 @@ def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> t
     if not hasattr(estimator, "steps"):
         model, seconds = _timed(lambda: estimator.fit(data, context))
         return model, seconds * N
-    short, long = (replace(estimator, steps=k, warm_steps=k) for k in (5, 20))  # type: ignore[type-var]
+    count = getattr(estimator, "fit_steps", None)
+    whole: dict[str, Any] = {} if count is None else {"epochs": None, "warm_epochs": None}
+    short, long = (replace(estimator, steps=k, warm_steps=k, **whole) for k in (5, 20))  # type: ignore[type-var]
     _timed(lambda: short.fit(data, context))  # the first call pays for caches
     base = _timed(lambda: short.fit(data, context))[1]
     model, more = _timed(lambda: long.fit(data, context))
     per_step = max(more - base, 1e-6) / 15
-    return model, per_step * (estimator.steps + (N - 1) * estimator.warm_steps)  # type: ignore[attr-defined]
+    if count is None:
+        first, later = estimator.steps, estimator.warm_steps  # type: ignore[attr-defined]
+    else:
+        first, later = (count(len(data), warm) for warm in (False, True))
+    return model, per_step * (first + (N - 1) * later)
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
