@@ -1,0 +1,263 @@
+r"""``audit``: real data against a line of generations, from data or from sketches (this project, theory 4, 5, 8).
+
+Everything but nearest neighbours and pictures comes from sketches, so auditing data and auditing their sketches is the
+same computation. The steps: sketch what is not a sketch yet, like the real data; whiten by the real covariance
+(``coordinates``); drift, floor and p-value of each generation (``significance``); innovations, alignment and effective
+alpha of the line (``dynamics``), hence regime and forecast (``forecast``); what moved (``changes``, ``rows``).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from driftlaw.auditing import rows
+from driftlaw.auditing.changes import changes
+from driftlaw.auditing.coordinates import Coordinates, Whitening
+from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.record import Audit, GenerationAudit
+from driftlaw.auditing.significance import holm, null_range, p_value
+from driftlaw.auditing.sketching import Progress, sketch
+from driftlaw.data.stream import RowStream, open_stream
+from driftlaw.errors import InputError
+from driftlaw.estimate import Estimate
+from driftlaw.measure.encoder import TableEncoder
+from driftlaw.measure.sketch import Sketch
+from driftlaw.measure.sketch_file import is_sketch
+from driftlaw.theory.refresh import FixedFraction
+from driftlaw.theory.regimes import Regime, classify
+
+#: Rows below which a generation's numbers are called rough.
+FEW_ROWS = 100
+
+
+def audit(
+    real: Any,
+    generations: Sequence[Any],
+    *,
+    holdout: Any = None,
+    features: str | Any = "pca",
+    dimension: int | None = None,
+    alpha: float | None = None,
+    shared_rows: bool = False,
+    from_real: bool = True,
+    columns: Sequence[str] | None = None,
+    categorical: Sequence[str] = (),
+    key: str | None = None,
+    size: int | None = None,
+    mode: Literal["L", "RGB"] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Audit a line of generations against real data.
+
+    Args:
+        real: real data in any form that :func:`driftlaw.sketch` takes, or its sketch (or the file of one).
+        generations: one or more, oldest first; data or sketches made like the real one.
+        holdout: real rows that no model was trained on, data or a sketch. It gives the real-vs-real floor a measured
+            value, the near-duplicate rate a meaning, and few real rows a clean covariance.
+        features: "pca", "identity", "quadratic", "random_fourier" or the user's own map; as in :func:`driftlaw.sketch`.
+            Not used where `real` is a sketch (but a map of the user must be given again to sketch more data).
+        dimension: number of features.
+        alpha: fresh fraction of real data in each training set, if it is known and constant. Otherwise it is estimated.
+        shared_rows: the audited rows of generation i are the very rows that trained generation i + 1.
+        from_real: generation 1 was trained on real data alone, so that its innovation is its drift.
+        columns: of tables, which ones.
+        categorical: numeric columns of a table that are categories.
+        key: of .npz files, which array.
+        size: of images, crop to the centre square and resize to this many pixels.
+        mode: of images, "L" or "RGB".
+        seed: of features, blocks, samples of rows and bootstrap draws.
+        progress: called with what is being done, rows done and rows in all.
+
+    Returns:
+        The audit. Each number is an Estimate. Drift is a lower bound of chi2 in the span of the features.
+
+    Assumptions:
+        Independent rows; effective alpha, alignment, memory and forecast assume stationary innovations and, for
+        `from_real`, a start from real data.
+
+    Raises:
+        InputError: no generation, rows of another shape or encoding, NaN, fewer than 4 rows in a set, sketches of other
+            features or versions, alpha outside [0, 1].
+        DataNotFoundError: a path that does not exist.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> real = rng.normal(size=(4000, 3))
+        >>> line = [rng.normal(size=(2000, 3)) + 0.1 * i for i in range(1, 4)]
+        >>> found = audit(real, line, features="identity")
+        >>> [g.exceeds_floor for g in found.generations]
+        [True, True, True]
+    """
+    if isinstance(generations, str | bytes | os.PathLike) or not isinstance(generations, Sequence):
+        raise InputError("generations must be a list", "write audit(real, [generation_1, generation_2])")
+    if not generations:
+        raise InputError(
+            "there is no generation to audit", "give at least one set of generated rows after the real one"
+        )
+    if alpha is not None and not 0.0 <= alpha <= 1.0:
+        raise InputError(f"alpha = {alpha} is outside [0, 1]", "alpha is the fraction of fresh real data")
+    opened = {"columns": columns, "key": key, "size": size, "mode": mode}
+    base, real_stream = _sketched(real, None, features, opened, progress, "the real data", dimension=dimension,
+                                  categorical=categorical, seed=seed)  # fmt: skip
+    if columns is None and isinstance(base.features.encoder, TableEncoder):
+        opened["columns"] = [c.name for c in base.features.encoder.columns]
+    names = rows.names_of(generations)
+    sets = [_sketched(g, base, features, opened, progress, n) for g, n in zip(generations, names, strict=True)]
+    held, held_stream = (None, None) if holdout is None else _sketched(
+        holdout, base, features, opened, progress, "the holdout")  # fmt: skip
+
+    whitening = Whitening.of(base)
+    sketches = [s for s, _ in sets]
+    c = Coordinates.of(base, sketches, whitening=whitening, holdout=held)
+    dynamics = Dynamics.fit(c, alpha=alpha, shared_rows=shared_rows, from_real=from_real)
+    warnings = [*base.warnings, *whitening.warnings]
+    floors, floor_warning = _floors(c, base, held)
+    warnings += floor_warning
+    single = [p_value(c, i) for i in range(1, len(sets) + 1)]
+    adjusted = holm([p.value for p in single])
+    innovation, alignment = dynamics.summary(seed)
+    measured = _rows(real_stream, held_stream, sets, base, c, seed, progress)
+    found = []
+    for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
+        p = float(adjusted[i - 1])
+        found.append(
+            GenerationAudit(
+                i, name, s.n, c.drift(i), floors[i - 1],
+                Estimate(p, 0.0, p, p, single[i - 1].n, f"{single[i - 1].method}; Holm over {len(sets)} generations"),
+                single[i - 1], dynamics.innovation(c, i - 1), changes(base, s, c, i), measured[i - 1],
+                _generation_warnings(base, s, whitening),
+            )
+        )  # fmt: skip
+    return Audit(
+        real={"name": _name(real, "the real data"), "n": base.n, "missing": base.missing,
+              "holdout": None if held is None else {"name": _name(holdout, "the holdout"), "n": held.n}},
+        features={"name": base.features.name, "dimension": base.features.dimension, "measured": whitening.rank,
+                  "fingerprint": base.features.fingerprint, "diagonal": whitening.diagonal},
+        generations=tuple(found),
+        innovation=innovation,
+        alignment=alignment,
+        effective_alpha=dynamics.alpha,
+        memory=_memory(dynamics),
+        regime=_regime(dynamics, [g.drift for g in found]),
+        dynamics=dynamics,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )  # fmt: skip
+
+
+def _name(data: Any, otherwise: str) -> str:
+    return str(data) if isinstance(data, str | os.PathLike) else otherwise
+
+
+def _sketched(
+    data: Any,
+    like: Sketch | None,
+    features: Any,
+    opened: dict[str, Any],
+    progress: Progress | None,
+    name: str,
+    **settings: Any,
+) -> tuple[Sketch, RowStream | None]:
+    """The sketch of a set, and the set itself where it can be read again."""
+    own_map = None if isinstance(features, str) else features
+    if isinstance(data, Sketch) or (isinstance(data, str | os.PathLike) and is_sketch(Path(data))):
+        found = data if isinstance(data, Sketch) else Sketch.load(data, features=own_map if like is None else None)
+        stream = None
+        if like is not None:
+            like.check_comparable(found)
+    else:
+        stream = open_stream(data, **opened)
+        report = None if progress is None else (lambda text, done, total: progress(f"{name}: {text}", done, total))
+        chosen: Any = {"features": features, **settings} if like is None else {"like": like}
+        found = sketch(stream, columns=opened["columns"], progress=report, **chosen)
+    if found.n < 4:
+        raise InputError(
+            f"{name} has {found.n} rows", "an audit needs at least 4 in every set, and many more to see anything"
+        )
+    return found, stream
+
+
+def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Estimate], list[str]]:
+    """Real against real, at each generation's size."""
+    out, warnings = [], []
+    value, method = 0.0, "expectation of real rows; interval: where their drift falls 95 % of the time"
+    if held is not None:
+        against = Coordinates.of(real, [held], whitening=c.whitening, holdout=held)
+        measured, p = against.drift(1), p_value(against, 1).value
+        value = measured.value
+        method = f"holdout ({held.n} rows) against real; interval: where real rows fall 95 % of the time at this size"
+        if p < 0.01:
+            warnings.append(
+                f"the holdout differs from the real data (drift {measured}, p = {p:.2g}): they are not one law"
+            )
+    for i in range(1, len(c.sizes)):
+        stderr, low, high = null_range(c, i)
+        out.append(Estimate(value, stderr, min(low, value), max(high, value), int(min(c.sizes[0], c.sizes[i])), method))
+    return out, warnings
+
+
+def _rows(
+    real: RowStream | None,
+    held: RowStream | None,
+    sets: Sequence[tuple[Sketch, RowStream | None]],
+    base: Sketch,
+    c: Coordinates,
+    seed: int,
+    progress: Progress | None,
+) -> list[rows.RowMeasures | None]:
+    """Nearest-neighbour measures where raw rows are at hand."""
+    streams = [stream for _, stream in sets]
+    if real is None or not real.repeatable or all(s is None or not s.repeatable for s in streams):
+        return [None] * len(sets)
+    if progress is not None:
+        progress("nearest neighbours", 0, None)
+    reference = rows.take(real, base, c.whitening, rows.SEARCHED, seed, "real")
+    kept = None if held is None else rows.take(held, base, c.whitening, rows.COMPARED, seed, "holdout")
+    out: list[rows.RowMeasures | None] = []
+    for i, stream in enumerate(streams, start=1):
+        mine = None if stream is None else rows.take(stream, base, c.whitening, rows.COMPARED, seed, f"generation {i}")
+        out.append(None if mine is None or reference is None else rows.measure_rows(reference, mine, kept, c.means[i]))
+    return out
+
+
+def _generation_warnings(real: Sketch, s: Sketch, whitening: Whitening) -> tuple[str, ...]:
+    found = []
+    if s.n < FEW_ROWS:
+        found.append(f"{s.n} rows are few: only large drift can be seen")
+    if s.n <= whitening.rank:
+        found.append(f"{s.n} rows span fewer than the {whitening.rank} measured directions: its covariance is singular")
+    if whitening.leaves_the_range(s):
+        found.append("it moves in a direction in which the real data are constant: chi2 is infinite there, not counted")
+    for name, missing in s.missing.items():
+        before = real.missing.get(name, 0) / real.n
+        after = missing / s.n
+        if abs(after - before) > 4.0 * math.sqrt((after + before + 1e-9) * (1.0 / s.n + 1.0 / real.n)):
+            found.append(f"{after:.1%} of {name} are missing, {before:.1%} in the real data")
+    return tuple(found)
+
+
+def _memory(dynamics: Dynamics) -> Estimate:
+    """1/alpha, how many generations an error lives."""
+    a, method = dynamics.alpha, "1/alpha"
+    if a.is_refused:
+        return replace(a, method=method)
+    ends = [1.0 / x if x > 0 else math.inf for x in (a.high, a.value, a.low)]
+    if a.value <= 0:
+        return Estimate(math.inf, 0.0, ends[0], math.inf, a.n, method, ("nothing is forgotten",))
+    return Estimate(ends[1], a.stderr / a.value**2, ends[0], ends[2], a.n, method)
+
+
+def _regime(dynamics: Dynamics, drift: Sequence[Estimate]) -> Regime:
+    """Law of growth; with alpha known also what drives it."""
+    if not dynamics.identified or len(drift) < 2 or not dynamics.from_real:
+        return classify(drift)
+    rho = float(dynamics.rho[dynamics.best])
+    gram = np.asarray(dynamics.gram(rho))
+    return classify(drift, FixedFraction(1.0 - rho), (gram + gram.T) / 2.0)

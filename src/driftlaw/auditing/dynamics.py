@@ -1,0 +1,288 @@
+r"""Innovations, alignment and effective alpha from the means of a line of generations.
+
+Drift coordinates obey c_{i+1} = (1 - alpha) c_i + d_i (theory section 5). For every rho = 1 - alpha the innovations
+are known combinations of means, d_i(rho) = m_{i+1} - rho m_i - (1 - rho) m_0 and d_0 = m_1 - m_0, so their Gram matrix
+Gamma(rho) = W M W^T - W diag(r) W^T is estimated without bias from the products M of means (``coordinates``).
+
+**Effective alpha.** Model the innovations as stationary: d_i = d + e_i, a systematic part d and independent e_i. At the
+true rho, E Gamma = |d|^2 1 1^T + s I: every pair of innovations is equally aligned. At a wrong rho it is not. The
+estimate maximises the Wishart likelihood of the r coordinates, covariance V = (|d|^2 1 1^T + s I + W diag(r) W^T)/r,
+over rho in [0, 1] with |d|^2, s >= 0 profiled out. Its score is linear in M with mean zero whatever the direction of d
+and however uneven the e_i over directions, so the estimate is consistent beyond the Gaussian isotropic law; unevenness
+makes the likelihood too sharp, so it is tempered to the effective number of coordinates seen in the scatter of
+Gamma's off-diagonal entries. Interval: {rho: 2 (l_max - l) r_eff/r <= F(0.95; 1, dof)}.
+
+Effective means: as seen in the data. A learner that itself contracts or repeats errors has another effective alpha than
+the mixing fraction, and it is the effective one that sets memory and the future. It is not identifiable with fewer
+than 4 generations, where drift does not exceed its noise, or where innovations are not stationary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from driftlaw.auditing.coordinates import Array, Coordinates
+from driftlaw.estimate import Estimate
+from driftlaw.seeding import numpy_generator
+from driftlaw.theory.accumulation import alignment
+
+#: Values of rho on [0, 1], and generations and width of the interval that effective alpha needs.
+GRID = np.linspace(0.0, 1.0, 201)
+LEAST_GENERATIONS, WIDEST = 4, 0.8
+_STEPS, _DRAWS = 40, 2000
+
+
+def innovation_weights(rho: Array, generations: int) -> Array:
+    """W(rho), ``[g, N, N + 1]``: row i holds the weights of m_0..m_N in d_i."""
+    W = np.zeros((len(rho), generations, generations + 1))
+    i = np.arange(generations)
+    W[:, i, i + 1], W[:, 0, 0] = 1.0, -1.0
+    W[:, i[1:], i[1:]] = -rho[:, None]
+    W[:, 1:, 0] = rho[:, None] - 1.0
+    return W
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """The fitted recursion, on a grid of rho.
+
+    Args:
+        products: ``[N + 1, N + 1]`` raw products of whitened means about the real one.
+        noise: ``[N + 1]`` expected squared lengths of their errors.
+        rank: r, coordinates.
+        sizes: ``[N + 1]`` rows.
+        shared_rows: whether the audited rows of generation i trained generation i + 1.
+        from_real: whether generation 1 was trained on real data alone (c_0 = 0).
+        rho: ``[g]`` the grid, or one given value.
+        weight: ``[g]`` confidence of each value, sums to 1.
+        systematic: ``[g]`` |d|^2 at each value.
+        random: ``[g]`` s = E|e_i|^2 at each value.
+        effective: r_eff, independent coordinates.
+        alpha: effective alpha.
+    """
+
+    products: Array
+    noise: Array
+    rank: int
+    sizes: Array
+    shared_rows: bool
+    from_real: bool
+    rho: Array
+    weight: Array
+    systematic: Array
+    random: Array
+    effective: float
+    alpha: Estimate
+
+    @classmethod
+    def fit(
+        cls, c: Coordinates, *, alpha: float | None = None, shared_rows: bool = False, from_real: bool = True
+    ) -> Dynamics:
+        """Fit the recursion to the means of N >= 1 generations.
+
+        Args:
+            c: coordinates of real data and generations.
+            alpha: the fresh fraction if it is known.
+            shared_rows: the rows of generation i that are audited are those that trained generation i + 1. Then their
+                sampling error is part of the innovation and not of the measurement.
+            from_real: generation 1 was trained on real data alone. If not, its innovation is not comparable.
+        """
+        start = cls(
+            c.products, c.noise, c.rank, c.sizes, shared_rows, from_real, GRID, np.full(len(GRID), 1 / len(GRID)),
+            np.zeros(len(GRID)), np.zeros(len(GRID)), float(c.rank), Estimate.refused("", ""),
+        )  # fmt: skip
+        n, least = int(c.sizes.min()), LEAST_GENERATIONS + (not from_real)
+        method = f"Wishart likelihood of {c.rank} coordinates of {start.generations} generations"
+        level, likelihood, systematic, random = start._profile(GRID)
+        best = int(likelihood.argmax())
+        effective = start._effective(GRID[best], systematic[best], random[best]) if len(level) > 2 else 1.0
+        ratio = 2.0 * (likelihood[best] - likelihood) * effective / c.rank
+        fitted = replace(start, effective=effective)
+        rows = start.generations - (not from_real)
+        dof = max(1.0, effective * (rows + 1) / 2.0 - 3.0)
+        inside = GRID[ratio <= stats.f.ppf(0.95, 1, dof)]
+        low, high = 1.0 - float(inside.max()), 1.0 - float(inside.min())
+        found = Estimate(1.0 - float(GRID[best]), (high - low) / 4.0, low, high, n, method)
+        if alpha is not None:
+            given = Estimate.exact(alpha, "given")
+            if start.generations >= least and not low - 0.01 <= alpha <= high + 0.01:
+                given = given.warn(f"the generations look like an effective alpha of {found}")
+            one = np.array([1.0 - alpha])
+            _, _, systematic, random = start._profile(one)
+            return replace(
+                fitted, rho=one, weight=np.ones(1), systematic=systematic, random=random, alpha=given
+            )  # fmt: skip
+        # a likelihood of one squared Student variable with these degrees of freedom, as the interval's threshold has
+        weight = (1.0 + ratio / dof) ** (-(dof + 1.0) / 2.0)
+        if start.generations < least:
+            why = f"{start.generations} generation(s) cannot identify it, {least} or more can"
+            found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
+            weight = np.ones(len(GRID))
+        elif high - low > WIDEST:
+            why = f"everything from {low:.2f} to {high:.2f} fits"
+            found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
+        return replace(
+            fitted, weight=weight / weight.sum(), systematic=systematic, random=random, alpha=found
+        )  # fmt: skip
+
+    @property
+    def generations(self) -> int:
+        """N."""
+        return len(self.noise) - 1
+
+    @property
+    def best(self) -> int:
+        """Index of the most credible rho."""
+        return int(self.weight.argmax())
+
+    @property
+    def identified(self) -> bool:
+        """Whether alpha is known or was found."""
+        return not self.alpha.is_refused
+
+    @property
+    def dispersion(self) -> float:
+        """Variance of rho."""
+        mean = float(self.weight @ self.rho)
+        return float(self.weight @ (self.rho - mean) ** 2)
+
+    def gram(self, rho: float) -> Array:
+        """Gamma(rho), ``[N, N]``, unbiased."""
+        gram, _ = self._gram(np.array([rho]))
+        return np.asarray(gram[0])
+
+    def _gram(self, rho: Array) -> tuple[Array, Array]:
+        """Gamma(rho) and the covariance W diag(r) W^T of the measurement, ``[g, N, N]`` each."""
+        W = innovation_weights(rho, self.generations)
+        noisy = W.copy()
+        if self.shared_rows:  # m_i entered generation i + 1 as it is: its error is no error of d_i
+            i = np.arange(1, self.generations)
+            noisy[:, i, i] = 0.0
+        R = np.einsum("gij,j,gkj->gik", noisy, self.noise, noisy)
+        return np.asarray(W @ self.products @ W.transpose(0, 2, 1) - R), np.asarray(R)
+
+    def _profile(self, rho: Array) -> tuple[Array, Array, Array, Array]:
+        """First Gram matrix, log likelihood, |d|^2 and s at each rho, by Fisher scoring."""
+        first = 0 if self.from_real or self.generations == 1 else 1
+        gram, R = (x[:, first:, first:] for x in self._gram(rho))
+        n = gram.shape[1]
+        trace = np.trace(gram, axis1=1, axis2=2) / n
+        between = (gram.sum((1, 2)) - n * trace) / (n * (n - 1)) if n > 1 else np.zeros(len(rho))
+        floor = 1e-6 * np.trace(gram + R, axis1=1, axis2=2) / n + 1e-300
+        a, s = np.maximum(between, 0.0), np.maximum(trace - np.maximum(between, 0.0), 0.0)
+        for _ in range(_STEPS if n > 1 else 0):
+            inverse = np.linalg.inv(self._covariance(R, a, s + floor))
+            ones, squared = inverse.sum(2), inverse @ inverse
+            t00, t01, t11 = np.trace(squared, axis1=1, axis2=2), (ones**2).sum(1), inverse.sum((1, 2)) ** 2
+            target = inverse @ gram @ inverse
+            u0, u1 = np.trace(target, axis1=1, axis2=2), target.sum((1, 2))
+            det = np.maximum(t00 * t11 - t01**2, 1e-12 * t00 * t11)
+            new_s, new_a = (u0 * t11 - u1 * t01) / det, (t00 * u1 - t01 * u0) / det
+            new_a, new_s = (
+                np.where(new_s < 0, np.maximum(u1 / t11, 0.0), np.maximum(new_a, 0.0)),
+                np.where(new_a < 0, np.maximum(u0 / t00, 0.0), np.maximum(new_s, 0.0)),
+            )
+            a, s = (a + new_a) / 2.0, (s + new_s) / 2.0
+        V = self._covariance(R, a, s + floor)
+        fit = np.trace(np.linalg.solve(V, gram + R), axis1=1, axis2=2)
+        return gram[0], -0.5 * self.rank * (np.linalg.slogdet(V)[1] + fit), a, s
+
+    def _covariance(self, R: Array, a: Array, s: Array) -> Array:
+        return np.asarray(R + a[:, None, None] + s[:, None, None] * np.eye(R.shape[1]))
+
+    def _effective(self, rho: float, a: float, s: float) -> float:
+        """r_eff from the scatter of Gamma's off-diagonal entries, which is V_ii V_jj / r_eff for even innovations."""
+        first = 0 if self.from_real else 1
+        gram, R = (x[0, first:, first:] for x in self._gram(np.array([rho])))
+        n = len(gram)
+        deviation = np.sqrt(np.diag(R) + s + 1e-300)
+        above = np.triu_indices(n, 1)
+        off = ((gram + R - a) / np.outer(deviation, deviation))[above]
+        scatter = float(((off - off.mean()) ** 2).sum()) / (len(off) - 1)
+        return float(np.clip(1.0 / max(scatter, 1e-300), 1.0, self.rank))
+
+    def innovation(self, c: Coordinates, i: int) -> Estimate:
+        """J_i = |d_i|^2 of generation i + 1, with the error of alpha."""
+        method = "U-statistic of m_{i+1} - (1-alpha) m_i - alpha m_0, score interval"
+        n = int(self.sizes.min())
+        if i == 0:
+            if not self.from_real:
+                return Estimate.refused(method, "what generation 1 was trained on is not known", n)
+            return replace(c.drift(1), method=method)
+        if not self.identified:
+            return Estimate.refused(method, "it needs alpha, which is not identifiable here; give alpha", n)
+        rho = float(self.rho[self.best])
+        W = innovation_weights(np.array([rho]), self.generations)[0]
+        slope = np.zeros(self.generations + 1)
+        slope[i], slope[0] = -1.0, 1.0
+        derivative = 2.0 * float(W[i] @ self.products @ slope)
+        return c.squared_length(W[i], method, extra=derivative**2 * self.dispersion)
+
+    def draws(self, seed: int = 0) -> tuple[Array, Array]:
+        """Rho and Gram matrices under the fitted law, ``[m]`` and ``[m, N', N']``: what would be seen again."""
+        rng = numpy_generator(seed, "audit", "dynamics")
+        at = rng.choice(len(self.rho), _DRAWS, p=self.weight)
+        first = 0 if self.from_real else 1
+        gram, R = (x[:, first:, first:] for x in self._gram(self.rho))
+        n, dimension = gram.shape[1], max(2, math.ceil(self.effective))
+        V = self._covariance(R, np.zeros(len(self.rho)), self.random)
+        root = np.linalg.cholesky(V + 1e-12 * np.trace(V, axis1=1, axis2=2)[:, None, None] * np.eye(n) + 1e-300)
+        out = np.empty((_DRAWS, n, n))
+        for g in np.unique(at):
+            mine = np.flatnonzero(at == g)
+            error = root[g] @ rng.standard_normal((len(mine), n, dimension)) / math.sqrt(dimension)
+            error[:, :, 0] += math.sqrt(self.systematic[g])
+            again = error @ error.transpose(0, 2, 1) - V[g] - self.systematic[g]
+            out[mine] = gram[g] + again
+        return self.rho[at], out
+
+    def summary(self, seed: int = 0) -> tuple[Estimate, Estimate]:
+        """Mean innovation energy and alignment kappa with intervals over alpha, sampling and innovations."""
+        n, first = int(self.sizes.min()), 0 if self.from_real else 1
+        used = self.generations - first
+        energy, kappa = "mean of |d_i|^2 over generations", "alignment of innovations, parametric bootstrap"
+        if used == 1 and self.from_real:
+            one = float(self.gram(1.0)[0, 0])
+            spread = 2.0 * math.sqrt(max(one, 0.0) * float(self.noise.sum()) / self.rank) + float(self.noise.sum())
+            found = Estimate(one, spread / 2.0, one - spread, one + spread, n, energy, ("one generation only",))
+            return found, Estimate.refused(kappa, "one innovation has no alignment", n)
+        if used < 2 or not self.identified:
+            why = "it needs alpha, which is not identifiable here; give alpha" if used > 1 else "too few generations"
+            return Estimate.refused(energy, why, n), Estimate.refused(kappa, why, n)
+        gram = self.gram(float(self.rho[self.best]))[first:, first:]
+        _, grams = self.draws(seed)
+        sizes = np.trace(grams, axis1=1, axis2=2) / used
+        low, high = np.quantile(sizes, [0.025, 0.975])
+        value = float(np.trace(gram)) / used
+        mean = Estimate(value, float(sizes.std()), min(float(low), value), max(float(high), value), n, energy)
+        found_kappa = alignment(gram)
+        kappas = np.array([alignment(g) for g in grams])
+        if math.isnan(found_kappa) or np.isnan(kappas).mean() > 0.05:
+            return mean, Estimate.refused(kappa, "innovations are not above their noise", n)
+        low, high = (float(np.clip(q, -1.0, 1.0)) for q in np.nanquantile(kappas, [0.025, 0.975]))
+        value = float(np.clip(found_kappa, -1.0, 1.0))
+        deviation = float(np.nanstd(np.clip(kappas, -1.0, 1.0)))
+        return mean, Estimate(value, deviation, min(low, value), max(high, value), n, kappa)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        arrays = {k: getattr(self, k).tolist() for k in _ARRAYS}
+        return {
+            **arrays, "rank": self.rank, "shared_rows": self.shared_rows, "from_real": self.from_real,
+            "effective": self.effective, "alpha": self.alpha.to_json(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Dynamics:
+        """Inverse of :meth:`to_json`."""
+        arrays: dict[str, Any] = {k: np.array(document[k], np.float64) for k in _ARRAYS}
+        rest = {k: document[k] for k in ("rank", "shared_rows", "from_real", "effective")}
+        return cls(**arrays, **rest, alpha=Estimate.from_json(document["alpha"]))
+
+
+_ARRAYS = ("products", "noise", "sizes", "rho", "weight", "systematic", "random")

@@ -1,0 +1,227 @@
+"""What an audit found: frozen records that read and write strict JSON, and forecast without the data.
+
+The document (``audit.json``) has ``format``, ``real``, ``features``, ``generations`` (each with ``drift``, ``p_value``,
+``innovation``, ``floor``), ``innovation``, ``alignment``, ``effective_alpha``, ``memory``, ``regime``, ``forecast`` and
+``dynamics``, from which any forecast is recomputed. Every measured number is an
+:class:`~driftlaw.estimate.Estimate`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driftlaw.auditing.changes import Changes
+from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.forecast import forecast
+from driftlaw.auditing.rows import RowMeasures
+from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
+from driftlaw.estimate import Estimate
+from driftlaw.files import write_atomic
+from driftlaw.theory.regimes import Regime
+
+FORMAT = 1
+FILE = "audit.json"
+#: Level at which a Holm-adjusted p-value counts as drift.
+LEVEL = 0.05
+#: Generations ahead that a document lists.
+HORIZON = 5
+
+
+@dataclass(frozen=True)
+class GenerationAudit:
+    """One generation against the real data.
+
+    Args:
+        index: from 1.
+        name: where it came from.
+        n: rows.
+        drift: |c_i|^2, a lower bound of chi2 against the real law within the features' span; unbiased.
+        floor: real against real, scaled to this generation's size: from the holdout, else 0; its interval is where
+            rows of the real law fall 95 % of the time.
+        p_value: that the drift is sampling alone, adjusted over generations (Holm).
+        p_value_single: the same for this generation alone.
+        innovation: |d_{i-1}|^2, what making this generation added; refused where alpha is not known.
+        changes: what moved.
+        rows: what needs raw rows, None where only a sketch was given.
+        warnings: what a reader of these numbers must know.
+    """
+
+    index: int
+    name: str
+    n: int
+    drift: Estimate
+    floor: Estimate
+    p_value: Estimate
+    p_value_single: Estimate
+    innovation: Estimate
+    changes: Changes
+    rows: RowMeasures | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exceeds_floor(self) -> bool:
+        """Whether the drift is more than sampling, at 5 % over all generations together."""
+        return self.p_value.value < LEVEL
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        return {
+            "index": self.index,
+            "name": self.name,
+            "n": self.n,
+            **{k: getattr(self, k).to_json() for k in _ESTIMATES},
+            "exceeds_floor": self.exceeds_floor,
+            "changes": self.changes.to_json(),
+            "rows": None if self.rows is None else self.rows.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> GenerationAudit:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            index=int(document["index"]),
+            name=str(document["name"]),
+            n=int(document["n"]),
+            drift=Estimate.from_json(document["drift"]),
+            floor=Estimate.from_json(document["floor"]),
+            p_value=Estimate.from_json(document["p_value"]),
+            p_value_single=Estimate.from_json(document["p_value_single"]),
+            innovation=Estimate.from_json(document["innovation"]),
+            changes=Changes.from_json(document["changes"]),
+            rows=None if document["rows"] is None else RowMeasures.from_json(document["rows"]),
+            warnings=tuple(document["warnings"]),
+        )
+
+
+_ESTIMATES = ("drift", "floor", "p_value", "p_value_single", "innovation")
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Real data against a line of generations.
+
+    Args:
+        real: name of the real data and its rows.
+        features: name, dimension k, measured directions, fingerprint.
+        generations: oldest first.
+        innovation: mean |d_i|^2.
+        alignment: kappa of the innovations.
+        effective_alpha: estimated, or given; refused when not identifiable.
+        memory: 1/alpha generations.
+        regime: law of growth and what drives it.
+        dynamics: the fitted recursion.
+        warnings: what a reader of all numbers must know.
+    """
+
+    real: dict[str, Any]
+    features: dict[str, Any]
+    generations: tuple[GenerationAudit, ...]
+    innovation: Estimate
+    alignment: Estimate
+    effective_alpha: Estimate
+    memory: Estimate
+    regime: Regime
+    dynamics: Dynamics = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def drift(self) -> tuple[Estimate, ...]:
+        """D_1..D_N."""
+        return tuple(g.drift for g in self.generations)
+
+    def forecast(self, k: int = HORIZON) -> tuple[Estimate, ...]:
+        """Drift of the next k generations with 95 % prediction intervals.
+
+        Raises:
+            InputError: k < 1.
+        """
+        return forecast(self.dynamics, k)
+
+    def fails(self, above: float) -> bool:
+        """Whether the last generation's drift is above a limit beyond doubt: its whole 95 % interval is.
+
+        Raises:
+            InputError: a limit that is not a number.
+        """
+        if not above == above:
+            raise InputError("the limit is not a number", "give the largest acceptable drift")
+        return self.generations[-1].drift.low > above
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping (strict JSON)."""
+        return {
+            "format": FORMAT,
+            "kind": "audit",
+            "real": self.real,
+            "features": self.features,
+            "generations": [g.to_json() for g in self.generations],
+            "innovation": self.innovation.to_json(),
+            "alignment": self.alignment.to_json(),
+            "effective_alpha": self.effective_alpha.to_json(),
+            "memory": self.memory.to_json(),
+            "regime": self.regime.to_json(),
+            "forecast": [e.to_json() for e in self.forecast(HORIZON)],
+            "dynamics": self.dynamics.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Audit:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            InputError: not the document of an audit, or of a newer format.
+        """
+        if not isinstance(document, Mapping) or document.get("kind") != "audit":
+            raise InputError("this is not the document of an audit", "make one with driftlaw audit --out DIR")
+        if document.get("format") != FORMAT:
+            raise InputError(
+                f"the audit has format {document.get('format')}, this version reads {FORMAT}", "make the audit again"
+            )
+        return cls(
+            real=dict(document["real"]),
+            features=dict(document["features"]),
+            generations=tuple(GenerationAudit.from_json(g) for g in document["generations"]),
+            innovation=Estimate.from_json(document["innovation"]),
+            alignment=Estimate.from_json(document["alignment"]),
+            effective_alpha=Estimate.from_json(document["effective_alpha"]),
+            memory=Estimate.from_json(document["memory"]),
+            regime=Regime.from_json(document["regime"]),
+            dynamics=Dynamics.from_json(document["dynamics"]),
+            warnings=tuple(document["warnings"]),
+        )
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write ``audit.json`` into a folder, whole or not at all.
+
+        Raises:
+            StorageError: not writable.
+        """
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        path = Path(directory) / FILE
+        write_atomic(path, lambda f: f.write(text.encode()))
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Audit:
+        """Read ``audit.json``, or the folder it lies in.
+
+        Raises:
+            DataNotFoundError: no such file.
+            CorruptFileError: not JSON.
+            InputError: JSON that is no audit.
+        """
+        file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise DataNotFoundError(f"there is no audit at {file}", "make one with driftlaw audit --out DIR")
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CorruptFileError(f"{file} is not JSON: {error}", "make the audit again") from error
+        return cls.from_json(document)
