@@ -194,7 +194,7 @@ class Command:
 
 def _tail(log: Path) -> str:
     text = log.read_bytes()[-TAIL:].decode(errors="replace").strip()
-    return f"; the end of its output:\n{text}\n" if text else "; it printed nothing"
+    return f"; the end of its output:\n{text}" if text else "; it printed nothing"
 
 
 def _read(path: Path, what: str) -> Tensor:
