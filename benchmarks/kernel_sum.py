@@ -105,12 +105,12 @@ def sdpa(law: KernelMixture, t: float) -> Method:
     """Torch scaled_dot_product_attention: the bias in an extra column, width padded to 16; score only."""
     a, v = coefficients(law, t)
     d, width = law.dim, -(-(law.dim + 1) // 16) * 16
-    keys, values = (torch.zeros(1, 1, len(law), width) for _ in range(2))
+    keys, values = (law.centres.new_zeros(1, 1, len(law), width) for _ in range(2))
     keys[0, 0, :, :d] = values[0, 0, :, :d] = law.centres
     keys[0, 0, :, d] = law.centres.square().sum(1)
 
     def run(x: Tensor) -> Tensor:
-        query = torch.zeros(1, 1, len(x), width)
+        query = x.new_zeros(1, 1, len(x), width)
         query[0, 0, :, :d], query[0, 0, :, d] = x * (a / v), -a * a / (2 * v)
         mean = torch.nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
         return (a * mean[0, 0, :, :d] - x) / v
