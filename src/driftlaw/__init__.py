@@ -35,6 +35,8 @@ _NAMES = {
     "gradient_energy": "driftlaw.measure.gradient",
     "Sketch": "driftlaw.measure.sketch",
     "sketch": "driftlaw.auditing.sketching",
+    "Audit": "driftlaw.auditing.record",
+    "audit": "driftlaw.auditing.audit",
     "propagator": "driftlaw.theory.propagator",
     "accumulated_drift": "driftlaw.theory.accumulation",
     "Study": "driftlaw.loop.study",
@@ -49,6 +51,8 @@ _NAMES = {
 __all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
+    from driftlaw.auditing.audit import audit as audit
+    from driftlaw.auditing.record import Audit as Audit
     from driftlaw.auditing.sketching import sketch as sketch
     from driftlaw.estimate import Estimate as Estimate
     from driftlaw.learn.command import Command as Command
