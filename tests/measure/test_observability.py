@@ -14,7 +14,7 @@ from driftlaw.measure.observability import (
     observability_of_laws,
     observability_regression,
 )
-from driftlaw.measure.path import path_energy
+from driftlaw.measure.path import path_energy, time_density
 from driftlaw.process.mixture import GaussianMixture
 from driftlaw.process.score import Perturbed
 from oracles import gaussian as oracle
@@ -186,6 +186,24 @@ def test_first_order():
     assert first_order(Estimate.infinite("exact", "tails"), energy).is_refused
     assert first_order(chi2, Estimate.exact(0.0, "zero")).is_refused
     assert "not small" in first_order(chi2, Estimate.exact(2.0, "x")).warnings[-1]
+
+
+def test_target_standard_error_and_density_of_laws():
+    """Two estimates of one number: as it is, and with a density of times and as many starts as the target needs."""
+    q = GaussianMixture.paper()
+    p_hat = GaussianMixture(q.weights, q.means, 0.72)
+    density = time_density(p_hat, q, q, T0, T, n=512, seed=1)
+    plain = observability_of_laws(p_hat, q, T0, T, n=4000, seed=0)
+    sharp = observability_of_laws(p_hat, q, T0, T, n=50, seed=0, target_se=0.003, density=density)
+    assert observability_of_laws(p_hat, q, T0, T, n=50, seed=0, density=density).stderr > 0.006
+    assert sharp.n > 50
+    assert sharp.stderr <= 0.0045 * sharp.value
+    # 5 standard errors: false failure below 6e-7
+    assert abs(sharp.value - plain.value) < 5 * math.hypot(sharp.stderr, plain.stderr)
+    with pytest.raises(InputError, match="target_se"):
+        observability_of_laws(p_hat, q, T0, T, n=50, target_se=0.0)
+    with pytest.raises(InputError, match="density"):
+        observability_of_laws(p_hat, q, T0, T, n=50, density=(1.0, 0.0))
 
 
 def test_zero_error_is_zero_by_convention():
