@@ -87,9 +87,9 @@ class ArrayEncoder:
             )
         if x.dtype == torch.uint8 and x.ndim == 4:
             x = (x.float() - 127.5) / 127.5
-        if x.dtype.is_complex or x.dtype == torch.bool:
+        if x.dtype.is_complex or x.dtype in (torch.bool, torch.bfloat16):
             x = _real(x)
-        if x.is_floating_point() and x.numel() and not torch.isfinite(x.sum(dtype=torch.float64)):
+        if x.is_floating_point() and not np.isfinite(x.numpy()).all():
             _refuse(x.reshape(len(x), -1).numpy(), self.names, first)
         return x
 
@@ -327,8 +327,6 @@ def _real(x: Tensor) -> Tensor:
 def _refuse(flat: NDArray[Any], names: tuple[str, ...], first: int) -> None:
     """Raise for NaN or infinite cells: how many, in how many rows, and where the first is."""
     bad = ~np.isfinite(flat)
-    if not bad.any():
-        return
     row, column = (int(i) for i in np.argwhere(bad)[0])
     raise InputError(
         f"{int(bad.sum())} cells in {int(bad.any(axis=1).sum())} of the rows {first} to {first + len(flat) - 1} are "

@@ -18,18 +18,19 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from driftlaw.errors import InputError
 from driftlaw.measure import sketch_file
 from driftlaw.measure.blocks import BlockMoments, block_of
 from driftlaw.measure.encoder import Rows
-from driftlaw.measure.histograms import Histogram, numeric_cells
+from driftlaw.measure.histograms import Cells, Histogram
 from driftlaw.measure.sketch_features import SketchFeatures
 
 Array = NDArray[np.float64]
 #: Numbers of a chunk that is handled at once: it stays in the processor's cache.
-_CHUNK = 1 << 17
+_CHUNK = 1 << 18
 
 
 class Sketch:
@@ -62,6 +63,7 @@ class Sketch:
         self.features = features
         self._moments = BlockMoments.empty(blocks, features.dimension)
         self._cells = np.zeros((len(features.counted), len(features.edges) + 1), np.int64)
+        self._counter = Cells(features.edges)
         self._categories = {name: np.zeros(len(c) + 1, np.int64) for name, c in features.categories.items()}
         self._missing: Counter[str] = Counter()
         self._next = first_row
@@ -139,7 +141,7 @@ class Sketch:
                 features that are not finite. The sketch is then as it was before.
         """
         encoded = self.features.encoder(rows, self._next)
-        columns, n = encoded.columns, len(encoded.columns)
+        columns, n = encoded.columns.numpy(), len(encoded.columns)
         step = max(64, _CHUNK // max(self.features.dimension, columns.shape[1], 1))
         before = self._moments.copy()
         by_feature = self.features.counts_features
@@ -148,11 +150,11 @@ class Sketch:
             for start in range(0, n, step):
                 block = block_of(self._next + start, min(step, n - start), self.blocks, self.features.seed)
                 order = np.argsort(block, kind="stable")
-                z = self.features.apply(columns[start : start + step][order])
+                z = self.features.apply(torch.from_numpy(columns[start : start + step][order]))
                 if by_feature:
-                    cells += numeric_cells(z, self.features.edges)
+                    cells += self._counter.count(z)
                 elif len(cells):
-                    cells += numeric_cells(encoded.raw[start : start + step], self.features.edges)
+                    cells += self._counter.count(encoded.raw[start : start + step])
                 self._moments.add(z, block[order])
         except BaseException:
             self._moments = before

@@ -132,7 +132,7 @@ class SketchFeatures:
             return tuple(c.name for c in self.encoder.columns if c.categories is None)
         return self.encoder.names if _counts_columns(self.encoder) else tuple(self.labels)
 
-    @property
+    @cached_property
     def counts_features(self) -> bool:
         """Whether the numeric histograms count features, not columns."""
         return not _counts_columns(self.encoder)
