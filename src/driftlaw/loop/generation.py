@@ -133,7 +133,7 @@ def measure(
     modes: dict[str, Estimate] = {}
     if setting.reference is not None:
         reference = setting.reference
-        divergence |= reference.compare(samples[: reference.n])
+        divergence |= reference.compare(samples[: reference.n], setting.real_rows(index))
         modes = dict(reference.classes(samples))
         warnings += reference.warnings
     responsibilities = getattr(law_of(source), "responsibilities", None)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def run(
         RunDirectoryError: `out` holds something already.
         ConfigError: the study cannot be written down, or asks for CUDA where there is none.
     """
-    config, setting = study.to_yaml(), Setting(study, pick_device(study.device))
+    folder = None if out is None else Path(out)
+    config, setting = study.to_yaml(), Setting(study, pick_device(study.device), folder=folder)
     if out is None:
         setting.prepare()
         return _temporary_run(setting, config, watch)
@@ -100,7 +102,7 @@ def resume(
     if study is not None and study.config() != config:
         raise ConfigError(f"the study given is not the one in {directory.path / CONFIG}", "start a new run for it")
     study = study or Study.from_config(config)
-    return _resumed_run(directory, Setting(study, pick_device(study.device)), watch)
+    return _resumed_run(directory, Setting(study, pick_device(study.device), folder=directory.path), watch)
 
 
 def pick_device(name: str) -> str:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Generator
+from driftlaw.loop import feature_space
 from driftlaw.loop.record import Lineage
 from driftlaw.loop.study import Study
 from driftlaw.measure.reference import SampleReference
@@ -33,14 +35,23 @@ from driftlaw.process.law import ExactLaw, MixtureLaw
 
 #: Sample-based measures are skipped for sets of fewer rows.
 SMALLEST_SET = 24
+#: Training rows of one generation that are searched for copies.
+MOST_SEEN = 10_000
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same through a run: the study, its policy's rows, the supply of fresh data and the reference."""
+    """What stays the same through a run: the study, its policy's rows, the supply of fresh data and the reference.
+
+    Args:
+        study: what is run.
+        device: where learners work.
+        folder: of the run, where a trained feature space is kept; None keeps it in memory.
+    """
 
     study: Study
     device: str = "cpu"
+    folder: Path | None = field(default=None, compare=False)
 
     def prepare(self) -> None:
         """Find out now, before anything is written, whether the data suffice.
@@ -62,7 +73,10 @@ class Setting:
                 f"{study.source.name} has {size}",
                 "lower samples, generations or alpha, or set reuse: true to draw rows again in a new order",
             )
-        _ = self.reference
+        if feature_space.is_network(study.measures.features):
+            feature_space.check(self)  # training one waits until its weights can be stored
+        else:
+            _ = self.reference
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -143,25 +157,40 @@ class Setting:
         if held_out is None:
             return None
         wanted = max(2 * len(held_out), 2 * SMALLEST_SET) + 4 * study.measures.dimension
-        train = source.draw(
-            wanted if source.size is None else min(source.size, 10_000), self.stream("reference", "train")
-        )
-        return SampleReference.fit(
+        deep = feature_space.is_network(study.measures.features)
+        most = max(wanted, 4_000) if deep else 10_000  # a network is slow
+        size = wanted if source.size is None else min(source.size, most)
+        train = source.draw(size, self.stream("reference", "train"))
+        n, seed = min(len(held_out), len(train) // 2), seeding.stream_seed(study.seed, "reference")
+        features, notes = feature_space.of_run(self, train, held_out, n, seed)
+        reference = SampleReference.fit(
             train.x,
             held_out.x,
             labels=train.y,
             held_out_labels=held_out.y,
             classes=source.classes,
-            features=study.measures.features,
+            features=features,
             dimension=study.measures.dimension,
-            n=min(len(held_out), len(train) // 2),
-            seed=seeding.stream_seed(study.seed, "reference"),
+            n=n,
+            seed=seed,
         )
+        return replace(reference, warnings=(*notes, *reference.warnings))
+
+    def real_rows(self, index: int) -> list[Tensor]:
+        """Real rows that generations 1 and `index` trained on, at most :data:`MOST_SEEN` of each, for memorisation."""
+        parts = []
+        for generation in dict.fromkeys((1, index)):
+            count = self.counts(generation)[0]
+            if self.study.source.size is not None:
+                count = min(count, MOST_SEEN)  # the first rows of a take are those of a shorter one
+            if count:
+                parts.append(self.supply.take(count, self.fresh_before(generation)).batch.x[:MOST_SEEN])
+        return parts
 
     @cached_property
     def floor(self) -> dict[str, Estimate]:
         """Real against real rows at the same n: the same for every generation; empty without a reference."""
-        return {} if self.reference is None else dict(self.reference.floor())
+        return {} if self.reference is None else dict(self.reference.floor(self.real_rows(1)))
 
 
 @dataclass(frozen=True)

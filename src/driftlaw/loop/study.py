@@ -52,6 +52,12 @@ def _policy(value: Any) -> Policy:
     return value  # type: ignore[no-any-return]
 
 
+def _features(value: Any) -> str | dict[str, Any]:
+    from driftlaw.loop.feature_space import validated
+
+    return validated(value)
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -68,7 +74,8 @@ class Measures(_Config):
     Args:
         samples: rows of each set in sample-based measures (at most the held-out rows of a finite source); 0 skips them.
         density_samples: Monte Carlo draws from each law where densities are known.
-        features: feature map of sample-based measures: "pca" or "identity".
+        features: feature map of sample-based measures: "pca", "identity", "classifier" (trained by the run on labelled
+            rows), "efficientnet-lite0", the path of an ONNX or TorchScript file, or a mapping with a ``kind``.
         dimension: number of features kept.
         path_samples: draws of each path energy where scores are exact; 0 skips path measures.
         t0: early-stopping time of path measures (the learner's own t0 where it has one above 0), OU clock.
@@ -82,7 +89,7 @@ class Measures(_Config):
 
     samples: int = Field(1000, ge=0)
     density_samples: int = Field(10_000, ge=100)
-    features: Literal["pca", "identity"] = "pca"
+    features: Annotated[str | dict[str, Any], BeforeValidator(_features)] = "pca"
     dimension: int = Field(32, ge=1)
     path_samples: int = Field(2048, ge=0)
     t0: float = Field(0.02, gt=0)

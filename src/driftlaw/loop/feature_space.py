@@ -1,0 +1,239 @@
+"""The feature space of a study: a name, a network of the user, or a classifier that the run trains for itself.
+
+The classifier learns from real labelled rows that no generation trains on and that no measure compares: those of the
+supply that the policy never reaches, without the reference's rows. Where fewer than :data:`FEWEST` are left, it learns
+from the rows that fit the reference, on which generations may train too, and every record says so. Held-out rows and
+the floor's rows are never among its own. Its weights lie in the run's ``features/`` folder, so that a resumed run
+measures in the same space; so do the features of rows that were sent through a network, by content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from driftlaw import seeding
+from driftlaw.data.source import Batch
+from driftlaw.errors import ConfigError, CorruptFileError, InputError, nearest
+from driftlaw.files import file_sha256, storage_errors
+from driftlaw.learn.classifier import Classifier, ConvClassifier
+from driftlaw.learn.config import rebuild
+from driftlaw.loop.store import read_tensors, write_tensors, write_text
+from driftlaw.measure import network_kinds
+from driftlaw.measure.feature_cache import CachedNetwork, FeatureCache
+from driftlaw.measure.feature_networks import FeatureNetwork, FeatureSpace, hash_rows
+from driftlaw.measure.moments import proportion
+from driftlaw.measure.reference import split
+
+if TYPE_CHECKING:
+    from driftlaw.loop.setting import Setting
+
+#: Feature spaces that need no network.
+PLAIN = ("pca", "identity")
+#: Labelled rows that the classifier wants at least (and 20 for each class), and takes at most.
+FEWEST, MOST = 500, 40_000
+#: Size of a run's cache of features.
+CACHE_BYTES = 1 << 28
+_FILES = ("classifier.safetensors", "classifier.json")
+
+
+def validated(features: Any) -> str | dict[str, Any]:
+    """The setting ``measures.features`` after a check that reads no file.
+
+    Args:
+        features: "pca", "identity", "classifier", a packaged network, a path, or a mapping with a ``kind``; see
+            :func:`driftlaw.measure.network_kinds.describe` and :class:`driftlaw.learn.classifier.ConvClassifier`.
+
+    Raises:
+        ConfigError: unknown, with the nearest valid name.
+    """
+    if isinstance(features, Mapping):
+        if features.get("kind") == "classifier":
+            rebuild(ConvClassifier, features)
+        elif features.get("kind") in network_kinds.KINDS:
+            network_kinds.describe(features)
+        else:
+            _unknown(features.get("kind"))
+        return {str(k): v for k, v in features.items()}
+    if not isinstance(features, str):
+        raise ConfigError(f"measures.features is a {type(features).__name__}", "give a name, a path or a mapping")
+    if features not in (*PLAIN, "classifier"):
+        if "." not in features and ":" not in features and features not in network_kinds.KINDS:
+            _unknown(features)
+        network_kinds.describe(features)
+    return features
+
+
+def _unknown(kind: object) -> None:
+    names = (*PLAIN, "classifier", *network_kinds.KINDS)
+    raise ConfigError(f"unknown features {kind!r}", nearest(str(kind), names) + "; or give the path of an ONNX file")
+
+
+def is_network(features: str | Mapping[str, Any]) -> bool:
+    """Whether rows go through a network."""
+    return not (isinstance(features, str) and features in PLAIN)
+
+
+def check(setting: Setting) -> None:
+    """Find out now, before anything is written, whether the feature space can be had.
+
+    Raises:
+        ConfigError: no labels for a classifier, a package that is missing, or CUDA where there is none.
+        DataNotFoundError: a network's file is not there.
+        InputError: rows that are not images, or a network that does not fit them.
+    """
+    features, source = setting.study.measures.features, setting.study.source
+    if _classifier(features) is None:
+        network_kinds.build(features, source.shape, setting.device)
+    elif len(source.shape) != 3 or min(source.shape[1:]) < 4:
+        raise InputError(
+            f"features: classifier needs images and {source.name} has rows of shape {list(source.shape)}",
+            "use features: pca",
+        )
+    elif source.size is None or not source.classes or len(source.classes) < 2:
+        raise ConfigError(
+            f"features: classifier needs labelled rows and {source.name} has no labels of two classes",
+            "give a source with labels, or use features: pca",
+        )
+
+
+def of_run(
+    setting: Setting, train: Batch, held_out: Batch, n: int, seed: int
+) -> tuple[str | FeatureSpace, tuple[str, ...]]:
+    """The study's kind of features or its network, and what a reader must know of it.
+
+    Args:
+        setting: of the run.
+        train: real rows of the reference.
+        held_out: real rows that everything is compared with.
+        n: rows of the floor.
+        seed: of the reference's split.
+    """
+    features = setting.study.measures.features
+    if isinstance(features, str) and features in PLAIN:
+        return features, ()
+    config = _classifier(features)
+    notes: tuple[str, ...] = ()
+    if config is None:
+        found = network_kinds.build(features, setting.study.source.shape, setting.device)
+    else:
+        model, note = _trained(setting, config, train, held_out, n, seed)
+        notes = (note,)
+        found = FeatureNetwork.from_module(
+            _Penultimate(model), model.shape, name="classifier", device=setting.device, batch=512
+        )
+    folder = setting.folder
+    if folder is None or not os.access(folder, os.W_OK):
+        return found, notes
+    return CachedNetwork(found, FeatureCache(folder / "features" / "cache", CACHE_BYTES)), notes
+
+
+class _Penultimate(torch.nn.Module):
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.net = model.net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.features(x)
+
+
+def _classifier(features: str | Mapping[str, Any]) -> ConvClassifier | None:
+    if features == "classifier":
+        return ConvClassifier()
+    if isinstance(features, Mapping) and features.get("kind") == "classifier":
+        return rebuild(ConvClassifier, features)
+    return None
+
+
+def _trained(
+    setting: Setting, config: ConvClassifier, train: Batch, held_out: Batch, n: int, seed: int
+) -> tuple[Classifier, str]:
+    """The run's classifier, from its folder or trained now, and a note on it."""
+    source, folder = setting.study.source, setting.folder
+    place = None if folder is None else folder / "features"
+    if place is not None and (stored := _stored(place, config, source.shape)) is not None:
+        return stored
+    rows, apart = _labelled(setting, train, held_out, n, seed)
+    assert rows.y is not None
+    assert held_out.y is not None
+    model = config.fit(
+        rows.x,
+        rows.y,
+        classes=len(source.classes or ()),
+        seed=seeding.stream_seed(setting.study.seed, "features", "classifier"),
+        device=setting.device,
+    )
+    right = int((model.predict(held_out.x) == held_out.y).sum())
+    accuracy = proportion(right, len(held_out), "accuracy on held-out real rows")
+    on = "that no generation trains on" if apart else "that generations may train on too: too few others are left"
+    note = (
+        f"features: a classifier trained on {len(rows)} real rows {on}; accuracy {accuracy} on {len(held_out)} "
+        "held-out rows"
+    )
+    if place is not None:
+        with storage_errors(place):
+            place.mkdir(parents=True, exist_ok=True)
+        digest = write_tensors(place / _FILES[0], model.state())
+        document = {
+            "sha256": digest,
+            "config": config.config(),
+            "trained_on": len(rows),
+            "apart_from_generations": apart,
+            "accuracy": accuracy.to_json(),
+            "note": note,
+        }
+        write_text(place / _FILES[1], json.dumps(document, indent=1, sort_keys=True) + "\n")
+    return model, note
+
+
+def _stored(place: Path, config: ConvClassifier, shape: tuple[int, ...]) -> tuple[Classifier, str] | None:
+    """The classifier of a run that had trained one.
+
+    Raises:
+        CorruptFileError: its files are damaged or were changed.
+    """
+    weights, description = (place / name for name in _FILES)
+    if not description.is_file():
+        return None  # killed before it was finished: it is trained again
+    try:
+        document = json.loads(description.read_text())
+        known, trained_on, note = document["sha256"], int(document["trained_on"]), str(document["note"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{description} is damaged ({error})", "restore it, or start a new run") from error
+    if not weights.is_file() or file_sha256(weights) != known:
+        raise CorruptFileError(
+            f"{weights} is missing, truncated or was changed (its hash differs)", "restore it, or start a new run"
+        )
+    return config.load(read_tensors(weights)[0], shape, trained_on), note
+
+
+def _labelled(setting: Setting, train: Batch, held_out: Batch, n: int, seed: int) -> tuple[Batch, bool]:
+    """Labelled real rows for the classifier, and whether no generation trains on any of them."""
+    study, source = setting.study, setting.study.source
+    size = source.size
+    assert size is not None
+    certain = getattr(setting, "adaptive", None) is None and not setting.grows
+    used = setting.fresh_before(study.generations + 1) if certain else study.samples * study.generations
+    wanted = max(FEWEST, 20 * len(source.classes or ()))
+    if size - used >= wanted:
+        free = setting.supply.take(min(size - used, MOST + len(train)), used).batch
+        taken = {hash_rows(row) for batch in (train, held_out) for row in batch.x}
+        keep = torch.tensor([hash_rows(row) not in taken for row in free.x])
+        if int(keep.sum()) >= wanted and free.y is not None and _several(free.y[keep]):
+            return Batch(free.x[keep][:MOST], free.y[keep][:MOST]), True
+    fit_rows, _ = split(len(train), n, seed)
+    if train.y is None or not _several(train.y[fit_rows]):
+        raise InputError(
+            f"features: classifier needs rows of two classes and {source.name} has too few", "use features: pca"
+        )
+    return Batch(train.x[fit_rows], train.y[fit_rows]), False
+
+
+def _several(labels: Tensor) -> bool:
+    return len(labels) > 1 and bool((labels != labels[0]).any())
