@@ -20,6 +20,7 @@ def study_from(
     alpha: float | None = None,
     policy: str | None = None,
     settings: tuple[str, ...] | list[str] = (),
+    skip_bad: bool = False,
     **fields: Any,
 ) -> Study:
     """Build the study that a command line describes.
@@ -29,6 +30,7 @@ def study_from(
         preset: size of a built-in study.
         alpha: fresh fraction; short for ``policy fixed:alpha``.
         policy: for example ``fixed:0.1``, ``accumulate``, ``window:3,0.1``.
+        skip_bad: leave unreadable images of a folder out.
         settings: ``key=value`` texts with dotted keys.
         fields: samples, generations, seed, device; None leaves the study's own.
 
@@ -41,6 +43,8 @@ def study_from(
         config = read_yaml(name)
     else:
         config = presets.preset(name, preset or "laptop")
+    if skip_bad:
+        config["source"] = _without_bad_images(config.get("source"))
     if alpha is not None and policy is not None:
         raise ConfigError("both --alpha and --policy were given", "use one of them")
     if alpha is not None:
@@ -60,6 +64,16 @@ def study_from(
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
     return Study.from_config(resolved)
+
+
+def _without_bad_images(source: object) -> dict[str, Any]:
+    """The source's configuration with skip_bad, for a folder of images."""
+    if isinstance(source, str) and Path(source).expanduser().is_dir():
+        source = {"kind": "images", "path": source}
+    if not isinstance(source, dict) or source.get("kind") != "images":
+        kind = source.get("kind") if isinstance(source, dict) else source
+        raise ConfigError(f"--skip-bad is for folders of images, and the source is {kind}", "drop --skip-bad")
+    return {**source, "skip_bad": True}
 
 
 def free_directory(base: Path) -> Path:

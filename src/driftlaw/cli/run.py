@@ -50,6 +50,10 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Such as estimator.bandwidth=0.4; repeatable, applied last.")
     ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Go on without the images of a folder that cannot be read; they are counted."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,6 +64,7 @@ def run(
         alpha=alpha,
         policy=policy,
         settings=settings or [],
+        skip_bad=skip_bad,
         generations=generations,
         samples=samples,
         seed=seed,

@@ -217,7 +217,10 @@ def _labels(folder: Path, paths: list[Path]) -> Array | None:
 
 
 def _unreadable(path: Path, reason: object) -> InputError:
-    return InputError(f"the image {path} cannot be read ({reason})", "replace it, or go on without it: skip_bad: true")
+    return InputError(
+        f"the image {path} cannot be read ({reason})",
+        "replace it, or go on without it: skip_bad: true (driftlaw run --skip-bad)",
+    )
 
 
 def _header(path: Path, skip_bad: bool, skipped: list[str]) -> _Header | None:

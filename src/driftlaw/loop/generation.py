@@ -126,7 +126,7 @@ def measure(
     """Everything that is recorded of generation `index`."""
     source = setting.study.source
     fresh, mixing = setting.rows
-    warnings: list[str] = []
+    warnings: list[str] = list(getattr(source, "warnings", ()))  # such as images that were skipped
     divergence, one_step, path = densities(setting, index, past, model, warnings)
     if not path.known:
         path = score_path(setting, index, past, model, warnings)
