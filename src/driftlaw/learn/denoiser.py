@@ -15,8 +15,9 @@ selects by rows set apart from the training set instead, which follow q: the pol
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from driftlaw import seeding
 from driftlaw.errors import ConfigError, InputError
+from driftlaw.learn import processes
 from driftlaw.learn.config import describe, validate
 from driftlaw.learn.denoiser_generator import DenoiserGenerator
 from driftlaw.learn.engine import Accelerated, Engine, Plain, check_device
@@ -34,7 +36,7 @@ from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.nets import MLP, UNet, initialise
 from driftlaw.learn.preconditioning import NoiseLaw, root_mean_square
 from driftlaw.learn.rows import check_rows, check_shape
-from driftlaw.learn.training import Training, fingerprint
+from driftlaw.learn.training import Finished, Training, fingerprint
 from driftlaw.process.ddpm import betas, chain_times
 
 Count = Annotated[int, Field(ge=1)]
@@ -282,7 +284,6 @@ class Denoiser:
         if context.held_out is not None:
             check_shape(check_rows(context.held_out, "held-out set", minimum=1), shape, "the held-out set")
         check_device(context.device)
-        engine = self._engine(context.device)
         net = self.network(shape, seeding.generator(context.seed, "initialise"))
         warm = self._warm_state(net, context, shape)
         train, apart = self._split(data, context.seed)
@@ -294,12 +295,14 @@ class Denoiser:
         law = NoiseLaw(self.noise, self.t0, self.T, sigma_data, levels=self.levels() if self.noise == "ddpm" else None)
         steps = self.fit_steps(len(data), warm is not None)
         identity = fingerprint(self.config(), data, warm, context)
+        if self.processes > 1 and processes.WORKER not in os.environ:
+            context = replace(context, checkpoint=Finished(processes.fit(self, data, context)))
+            engine: Engine = Plain(context.device)
+        else:
+            engine = Plain(context.device) if self.engine == "torch" else Accelerated(context.device, self.precision)
         training = Training(self, net.to(engine.device), train, law, steps, context, identity, engine, apart)
         training.run()
         return DenoiserGenerator(self, training.average, sigma_data, shape, training.summary())
-
-    def _engine(self, device: str) -> Engine:
-        return Plain(device) if self.engine == "torch" else Accelerated(device, self.precision)
 
     def _split(self, data: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
         """Rows to train on, and those set apart."""

@@ -139,4 +139,5 @@ def _pipeline(pipeline: Any) -> Any:
     folder = Path(pipeline).expanduser()
     if not (folder / "model_index.json").is_file():
         raise DataNotFoundError(f"{folder} holds no pipeline (no model_index.json)", "name what save_pretrained wrote")
-    return DDPMPipeline.from_pretrained(folder, local_files_only=True)
+    with torch.random.fork_rng(devices=[]):  # constructing a network draws weights that the stored ones replace
+        return DDPMPipeline.from_pretrained(folder, local_files_only=True)

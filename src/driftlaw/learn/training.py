@@ -92,6 +92,20 @@ class Evaluation:
         return [float(e) for e in error.double().view(BINS, -1).mean(dim=1)]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """The checkpoint of a fit that is done, to take its result up."""
+
+    saved: tuple[dict[str, Tensor], dict[str, Any]]
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata."""
+        return self.saved
+
+    def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Nothing is left to save."""
+
+
 @dataclass
 class _State:
     """Everything that a checkpoint holds besides AdamW's moments."""
