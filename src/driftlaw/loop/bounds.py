@@ -130,7 +130,7 @@ class _Run:
     def __init__(self, history: History, samples: int, seed: int) -> None:
         self.history, self.samples, self.seed = history, samples, seed
         self.study = Study.from_config(history.config)
-        self.setting = Setting(self.study, folder=history.directory.path)
+        self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
         N = len(history)
         fresh, mixing = self.setting.rows
         self.rows = Rows(fresh[:N], mixing[:N, : N + 1])

@@ -30,6 +30,7 @@ from torch import Tensor
 import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Generator
+from driftlaw.loop import adapt
 from driftlaw.loop.generation import Progress, Workspace, advance
 from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
@@ -71,6 +72,8 @@ def run(
     """
     folder = None if out is None else Path(out)
     config, setting = study.to_yaml(), Setting(study, pick_device(study.device), folder=folder)
+    if setting.adaptive is not None:
+        adapt.check(setting)
     if out is None:
         setting.prepare()
         return _temporary_run(setting, config, watch)
@@ -157,6 +160,7 @@ class Recursion:
         self.directory, self.setting, self.study, self.watch = directory, setting, setting.study, watch
         self._differences: tuple[str, ...] = ()
         self._model = lru_cache(maxsize=2 if self.study.samples > 50_000 else 8)(self._load_model)
+        self._observer = adapt.Observer(setting, self._model)
 
     def note_differences(self, manifest: dict[str, Any]) -> None:
         """Remember in words what differs from the machine that started the run: numbers may then differ in rounding."""
@@ -173,6 +177,9 @@ class Recursion:
         records = self.directory.records(repair=True)
         for record in records:
             self.directory.verify(record.index, record.files)
+        if self.setting.adaptive is not None:
+            for record in records:
+                self.setting.decide(record.fresh)
         self._store_target()
         for index in range(len(records) + 1, self.study.generations + 1):
             record = self._make(index)
@@ -183,11 +190,14 @@ class Recursion:
     def _make(self, index: int) -> Generation:
         folder = self.directory.folder(index)
         folder.mkdir(parents=True, exist_ok=True)
+        policy, files = self.setting.adaptive, {}
+        if policy is not None:
+            files[adapt.DECISION] = adapt.decide(self._observer, policy, folder)
         checkpoint, chunks = FileCheckpoint(folder / "checkpoint.safetensors"), FileChunks(folder / "chunks")
         work = Workspace(checkpoint, chunks, folder, self.directory.folder(index - 1) if index > 1 else None)
         outcome = advance(self.setting, index, Past(self._samples, self._model), work, self._progress(index))
         start = time.perf_counter()
-        files = {
+        files |= {
             "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
             "weights.safetensors": write_tensors(folder / "weights.safetensors", outcome.model.state()),
         }

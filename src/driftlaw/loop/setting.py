@@ -32,6 +32,8 @@ from driftlaw.loop.record import Lineage
 from driftlaw.loop.study import Study
 from driftlaw.measure.reference import SampleReference
 from driftlaw.process.law import ExactLaw, MixtureLaw
+from driftlaw.theory.adaptive import AdaptivePolicy
+from driftlaw.theory.refresh import Schedule
 
 #: Sample-based measures are skipped for sets of fewer rows.
 SMALLEST_SET = 24
@@ -46,11 +48,13 @@ class Setting:
     Args:
         study: what is run.
         device: where learners work.
+        decided: the fractions that an adaptive policy has decided so far; see :meth:`decide`.
         folder: of the run, where a trained feature space is kept; None keeps it in memory.
     """
 
     study: Study
     device: str = "cpu"
+    decided: list[float] = field(default_factory=list, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     def prepare(self) -> None:
@@ -66,7 +70,8 @@ class Setting:
             check(study.source.shape, self.device)
         if self.grows and study.mixing == "multinomial":
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
-        needed, size = self.fresh_before(study.generations + 1), study.source.size
+        certain = study.generations if self.adaptive is None else 1  # an adaptive policy decides the others later
+        needed, size = self.fresh_before(certain + 1), study.source.size
         if size is not None and needed > size and not study.reuse:
             raise DataExhaustedError(
                 f"{study.generations} generations of {study.samples} rows with this policy need {needed} fresh rows; "
@@ -80,9 +85,24 @@ class Setting:
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(fresh [N], mixing [N, N+1])`` of the policy."""
-        fresh, mixing = self.study.policy.rows(self.study.generations)
+        """``(fresh [N], mixing [N, N+1])`` of the policy; all fresh where an adaptive one has not decided yet."""
+        N, policy = self.study.generations, self.study.policy
+        if self.adaptive is not None:
+            policy = Schedule([*self.decided, *[1.0] * (N - len(self.decided))])
+        fresh, mixing = policy.rows(N)
         return np.asarray(fresh, float), np.asarray(mixing, float)
+
+    @property
+    def adaptive(self) -> AdaptivePolicy | None:
+        """The policy if its rows are known only after each generation."""
+        policy = self.study.policy
+        return policy if isinstance(policy, AdaptivePolicy) else None
+
+    def decide(self, alpha: float) -> None:
+        """Add the fraction of the next generation; what follows from the rows is found anew."""
+        self.decided.append(alpha)
+        for name in ("rows", "population_tails"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def supply(self) -> FreshSupply:

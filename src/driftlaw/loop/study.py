@@ -20,6 +20,7 @@ from driftlaw.data.source import DataSource
 from driftlaw.errors import ConfigError, DriftlawError, nearest
 from driftlaw.learn.estimator import Estimator
 from driftlaw.theory import refresh
+from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
 
 
@@ -45,7 +46,7 @@ def _policy(value: Any) -> Policy:
         return refresh.parse(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return refresh.FixedFraction(float(value))
-    if not callable(getattr(value, "rows", None)):
+    if not callable(getattr(value, "rows", None)) and not isinstance(value, AdaptivePolicy):
         raise ConfigError(
             f"policy is a {type(value).__name__} without rows(N)", "use dl.FixedFraction(0.5) or another policy"
         )
@@ -143,7 +144,8 @@ class Study(_Config):
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
-        refresh.check_rows(*self.policy.rows(self.generations))
+        if not isinstance(self.policy, AdaptivePolicy):
+            refresh.check_rows(*self.policy.rows(self.generations))
         return self
 
     def config(self) -> dict[str, Any]:
