@@ -46,6 +46,7 @@ _NAMES = {
     "load": "driftlaw.loop.history",
     "bounds": "driftlaw.loop.bounds",
     "sweep": "driftlaw.loop.sweep",
+    "plan": "driftlaw.planning.plan",
 }
 
 __all__ = ["__version__", *sorted(_NAMES)]
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from driftlaw.measure.observability import observability as observability
     from driftlaw.measure.path import path_energy as path_energy
     from driftlaw.measure.sketch import Sketch as Sketch
+    from driftlaw.planning.plan import plan as plan
     from driftlaw.process.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift

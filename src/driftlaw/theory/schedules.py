@@ -310,7 +310,8 @@ def _best(
         if len(starts) == _POLISHED:
             break
     for start in starts:
-        candidate = _scale(np.clip(polish(start), 0.0, 1.0), enough)[0]
+        polished = np.clip(polish(start), 0.0, 1.0)
+        candidate = _scale(np.where(polished < 1e-7, 0.0, polished), enough)[0]
         if enough(candidate) and cost(candidate) < cost(best):
             best = candidate
     return np.asarray(best)

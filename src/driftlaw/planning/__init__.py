@@ -1,0 +1,1 @@
+"""The practitioner's verb for the future: how much fresh data, when."""
