@@ -105,6 +105,7 @@ def test_target_standard_error():
     sharp = path_energy(learned, p, p, T0, T, n=128, seed=0, target_se=0.02)
     assert sharp.stderr <= 0.022 * sharp.value
     assert sharp.n > 128
+    assert sharp.value != path_energy(learned, p, p, T0, T, n=sharp.n, seed=0).value, "a fresh set of draws"
     hopeless = path_energy(p, Perturbed(p, lambda x, t: x**3), p, T0, T, n=4, seed=0, target_se=1e-4)
     assert hopeless.n <= 64 * 4
     assert "raise n" in hopeless.warnings[0]
