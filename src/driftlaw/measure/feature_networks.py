@@ -81,8 +81,16 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if (self.channels is not None and self.channels < 1) or (self.size is not None and self.size < 1):
             raise ConfigError(f"channels = {self.channels}, size = {self.size} of a network's input", "give 1 or more")
-        if bool((torch.tensor(self.std, dtype=torch.float64) <= 0).any()) or self.scale <= 0:
-            raise ConfigError(f"std = {self.std}, scale = {self.scale} of a network's input", "give positive numbers")
+        try:
+            scale, mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.scale, self.mean, self.std))
+        except (TypeError, ValueError):
+            numbers = f"scale = {self.scale!r}, mean = {self.mean!r}, std = {self.std!r}"
+            raise ConfigError(f"{numbers} of a network's input", "give numbers, or one number a channel") from None
+        if not bool(torch.isfinite(mean).all()) or not bool((std > 0).all()) or not bool((scale > 0).all()):
+            raise ConfigError(
+                f"scale = {self.scale}, mean = {self.mean}, std = {self.std} of a network's input",
+                "give finite numbers, scale and std positive",
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[n, c, h, w]`` in [-1, 1] to the network's input, float32.
