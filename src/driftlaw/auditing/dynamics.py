@@ -196,15 +196,19 @@ class Dynamics:
         return np.asarray(R + a[:, None, None] + s[:, None, None] * np.eye(R.shape[1]))
 
     def _effective(self, rho: float, a: float, s: float) -> float:
-        """r_eff from the scatter of Gamma's off-diagonal entries, which is V_ii V_jj / r_eff for even innovations."""
+        """r_eff from the scatter of Gamma's off-diagonal entries d.d + d.e_i + d.e_j + e_i.e_j.
+
+        Where errors of variance V are even over r directions, d.e_i has variance |d|^2 V/r and e_i.e_j has V^2/r. The
+        ratio of the scatter to what these give is r/r_eff, at least 1.
+        """
         first = 0 if self.from_real else 1
         gram, R = (x[0, first:, first:] for x in self._gram(np.array([rho])))
         n = len(gram)
         deviation = np.sqrt(np.diag(R) + s + 1e-300)
-        above = np.triu_indices(n, 1)
-        off = ((gram + R - a) / np.outer(deviation, deviation))[above]
+        off = ((gram + R - a) / np.outer(deviation, deviation))[np.triu_indices(n, 1)]
         scatter = float(((off - off.mean()) ** 2).sum()) / (len(off) - 1)
-        return float(np.clip(1.0 / max(scatter, 1e-300), 1.0, self.rank))
+        along = 2.0 * a / float((deviation**2).mean()) * (n - 2) / (n - 1)
+        return float(self.rank / np.clip(scatter * self.rank / (1.0 + along), 1.0, self.rank))
 
     def innovation(self, c: Coordinates, i: int) -> Estimate:
         """J_i = |d_i|^2 of generation i + 1, with the error of alpha."""

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import driftlaw
-from driftlaw.cli import bounds, data, report, reproduce, run, sketch, sweep
+from driftlaw.cli import audit, bounds, data, report, reproduce, run, sketch, sweep
 from driftlaw.cli.console import err, out
 from driftlaw.errors import DriftlawError
 
@@ -25,6 +25,7 @@ app.command()(run.run)
 app.command()(run.resume)
 app.command()(sweep.sweep)
 app.command()(bounds.bounds)
+app.command()(audit.audit)
 app.command()(sketch.sketch)
 app.command()(reproduce.reproduce)
 app.command()(report.report)

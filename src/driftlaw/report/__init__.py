@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from driftlaw.auditing.record import Audit
     from driftlaw.loop.history import History
 
-__all__ = ["build", "build_sweep", "write", "write_sweep"]
+__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_sweep"]
 
 
 def build(history: History) -> str:
@@ -86,3 +87,26 @@ def write_sweep(histories: Mapping[str, History], path: str | os.PathLike[str]) 
     reports = {label: h.directory.path / "report.html" for label, h in histories.items()}
     links = {k: Path(os.path.relpath(p, target.parent)).as_posix() for k, p in reports.items() if p.is_file()}
     return page.save(sweep.build(histories, links), target)
+
+
+def build_audit(audit: Audit) -> str:
+    """The page of an audit.
+
+    Args:
+        audit: just made, or read from audit.json.
+    """
+    from driftlaw.report import audit as pages
+
+    return pages.build(audit)
+
+
+def write_audit(audit: Audit, path: str | os.PathLike[str]) -> Path:
+    """Write the page of an audit, whole or not at all; returns where it lies.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from driftlaw.report import audit as pages
+    from driftlaw.report import page
+
+    return page.save(pages.build(audit), Path(path))

@@ -84,7 +84,7 @@ def _images(rows: dict[int, np.ndarray], thinned: str) -> Gallery:
         sheet = contact_sheet(x[:tiles, :channels], stride)
         alt = f"{min(tiles, len(x))} samples: {_title(i).lower()}"
         picture = Markup(
-            f'<img class="sheet" width="{sheet.width}" height="{sheet.height}" alt="{escape(alt)}" src="{_png(sheet)}">'
+            f'<img class="sheet" width="{sheet.width}" height="{sheet.height}" alt="{escape(alt)}" src="{png(sheet)}">'
         )
         panels.append(Panel(_title(i), picture))
     shrunk = f" Images are shown at 1/{stride} of their size." if stride > 1 else ""
@@ -112,7 +112,8 @@ def contact_sheet(x: np.ndarray, stride: int = 1) -> Image.Image:
     return Image.fromarray(pixels, "LA" if c == 1 else "RGBA")
 
 
-def _png(image: Image.Image) -> str:
+def png(image: Image.Image) -> str:
+    """An image as a data address."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

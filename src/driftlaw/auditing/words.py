@@ -1,0 +1,59 @@
+"""An audit in words: what was found, and what it means for the next generation."""
+
+from __future__ import annotations
+
+from driftlaw.auditing.record import Audit
+from driftlaw.estimate import Estimate
+
+
+def number(e: Estimate) -> str:
+    """Value and interval to three digits."""
+    if e.is_refused:
+        return "not given"
+    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" if e.stderr or e.low < e.high else f"{e.value:.3g}"
+
+
+def verdict(audit: Audit) -> str:
+    """The main finding in a sentence."""
+    drifted = [g.index for g in audit.generations if g.exceeds_floor]
+    last = audit.generations[-1]
+    if not drifted:
+        return (
+            f"No drift was found: none of {len(audit.generations)} generation(s) differs from the real data by more "
+            f"than sampling in these features (at {last.n} rows, drift above {last.floor.high:.2g} would usually show)."
+        )
+    which = f"generations {drifted[0]} to {drifted[-1]}" if len(drifted) > 1 else f"generation {drifted[0]}"
+    if len(drifted) > 1 and drifted != list(range(drifted[0], drifted[-1] + 1)):
+        which = f"generations {', '.join(map(str, drifted))}"
+    return f"Drift beyond the real-vs-real floor in {which}; the last one is at {number(last.drift)}."
+
+
+def alpha_words(audit: Audit) -> str:
+    """Effective alpha and memory, or why there is none."""
+    a = audit.effective_alpha
+    if a.is_refused:
+        return f"Effective alpha: {a.warnings[0] if a.warnings else 'not identifiable'}."
+    extra = f" ({a.warnings[0]})" if a.warnings else ""
+    if a.stderr == 0.0:
+        return f"Alpha {a.value:.3g}, given{extra}: an error lives about {number(audit.memory)} generations."
+    return f"Effective alpha {number(a)}: an error lives about {number(audit.memory)} generations."
+
+
+def alignment_words(audit: Audit) -> str:
+    """What the alignment of innovations means."""
+    k = audit.alignment
+    if k.is_refused:
+        return f"Alignment of innovations is not given: {k.warnings[0]}."
+    if k.low > 0.5:
+        meaning = "the same error is made again and again (systematic bias)"
+    elif k.high < 0.5:
+        meaning = "each generation errs in its own direction (sampling noise)"
+    else:
+        meaning = "too uncertain to tell bias from noise"
+    return f"Alignment κ = {number(k)}: {meaning}. Mean innovation {number(audit.innovation)}."
+
+
+def regime_words(audit: Audit) -> str:
+    """The regime with its first reason."""
+    reason = f": {audit.regime.evidence[0]}" if audit.regime.evidence else ""
+    return f"Regime: {audit.regime.name}{reason}."

@@ -1,0 +1,163 @@
+"""``driftlaw audit``: how far generated data have drifted from real data, which round did it, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from rich.console import Group
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from driftlaw.auditing.audit import audit as run_audit
+from driftlaw.auditing.record import FILE, Audit
+from driftlaw.auditing.sketching import Progress as Report
+from driftlaw.auditing.words import alignment_words, alpha_words, regime_words, verdict
+from driftlaw.cli.console import err, out, print_json
+from driftlaw.errors import ConfigError
+from driftlaw.estimate import Estimate
+from driftlaw.files import storage_errors
+
+LEGEND = (
+    "drift is a lower bound of χ² against the real law; the floor is where real rows of that size fall 95 % of the "
+    "time; p is for all generations together (Holm); brackets are 95 % intervals"
+)
+
+
+def audit(
+    real: Annotated[Path, typer.Argument(help="Real data (file or folder), or a sketch of them.")],
+    generations: Annotated[list[Path], typer.Argument(help="Generated data or sketches, oldest first.")],
+    holdout: Annotated[
+        Path | None, typer.Option(help="Real rows that no model was trained on: floor and near-duplicates.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="pca, identity, quadratic or random_fourier.")] = "pca",
+    dimension: Annotated[int | None, typer.Option(help="Number of features.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Fresh fraction of each training set, if known; else it is estimated.")
+    ] = None,
+    shared_rows: Annotated[
+        bool, typer.Option("--shared-rows", help="The audited rows are those that trained the next generation.")
+    ] = False,
+    later: Annotated[
+        bool, typer.Option("--later", help="The first generation given was not trained on real data alone.")
+    ] = False,
+    columns: Annotated[str | None, typer.Option(help="Columns of tables, comma separated.")] = None,
+    categorical: Annotated[str, typer.Option(help="Numeric columns that are categories, comma separated.")] = "",
+    key: Annotated[str | None, typer.Option(help="Array of .npz files.")] = None,
+    size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.")] = None,
+    mode: Annotated[str | None, typer.Option(help="Read images as L or RGB.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of features and samples of rows.")] = 0,
+    horizon: Annotated[int, typer.Option(help="Generations to forecast.")] = 3,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(help="Exit 1 if the last generation's drift is above this beyond doubt (lower 95 % limit)."),
+    ] = None,
+    directory: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and report.html.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+    ] = False,
+) -> None:
+    """Audit generations against real data: drift, cause, effective alpha, forecast."""
+    if mode not in (None, "L", "RGB"):
+        raise ConfigError(f"--mode {mode}", "use L or RGB")
+    if horizon < 1:
+        raise ConfigError(f"--horizon {horizon}", "forecast 1 generation or more")
+    if fail_above is not None and not fail_above >= 0:
+        raise ConfigError(f"--fail-above {fail_above}", "drift is 0 or more")
+    with _watching() as report:
+        found = run_audit(
+            real,
+            list(generations),
+            holdout=holdout,
+            features=features,
+            dimension=dimension,
+            alpha=alpha,
+            shared_rows=shared_rows,
+            from_real=not later,
+            columns=_names(columns) or None,
+            categorical=_names(categorical),
+            key=key,
+            size=size,
+            mode=cast(Literal["L", "RGB"] | None, mode),
+            seed=seed,
+            progress=report,
+        )
+    page = None if directory is None else _write(found, directory)
+    failed = fail_above is not None and found.fails(fail_above)
+    if as_json:
+        gate = None if fail_above is None else {"fail_above": fail_above, "failed": failed}
+        print_json({**found.to_json(), "gate": gate})
+    else:
+        _print(found, horizon)
+        if page is not None:
+            out.print(f"report {page}", soft_wrap=True)
+    if failed:
+        last = found.generations[-1]
+        err.print(
+            f"[bold red]gate failed[/] the drift of generation {last.index}, {_interval(last.drift)}, "
+            f"is above {fail_above:g} beyond doubt",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in (text or "").split(","))))
+
+
+def _write(found: Audit, directory: Path) -> Path:
+    from driftlaw import report as pages
+
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    found.save(directory)
+    return pages.write_audit(found, directory / "report.html")
+
+
+def _interval(e: Estimate) -> str:
+    return "not given" if e.is_refused else f"{e.value:.3g} \\[{e.low:.3g}, {e.high:.3g}]"
+
+
+def _print(found: Audit, horizon: int) -> None:
+    table = Table("gen.", "rows", "drift", "floor", "p", "innovation", "moved most", box=None, pad_edge=False)
+    for g in found.generations:
+        p = "<1e-12" if g.p_value.value < 1e-12 else f"{g.p_value.value:.2g}"
+        moved = ", ".join(f"{f.name} {f.shift.value:+.2g}σ" for f in g.changes.features[:2] if g.exceeds_floor)
+        mark = "[bold]" if g.exceeds_floor else ""
+        cells = (_interval(g.drift), f"\\[{g.floor.low:.2g}, {g.floor.high:.2g}]", p, _interval(g.innovation))
+        table.add_row(f"{mark}{g.index}", str(g.n), *cells, escape(moved))
+    out.print(Group(table))
+    out.print(LEGEND, soft_wrap=True)
+    for line in (verdict(found), alpha_words(found), alignment_words(found), regime_words(found)):
+        out.print(escape(line), soft_wrap=True)
+    ahead = found.forecast(horizon)
+    if ahead[0].is_refused:
+        out.print(f"no forecast: {escape(ahead[0].warnings[0])}", soft_wrap=True)
+    else:
+        last = len(found.generations)
+        texts = "; ".join(f"generation {last + h}: {_interval(e)}" for h, e in enumerate(ahead, 1))
+        out.print(f"if nothing changes, drift at {texts}", soft_wrap=True)
+    notes = [(w, "") for w in found.warnings] + [
+        (w, f"generation {g.index}: ") for g in found.generations for w in g.warnings
+    ]
+    for text, where in notes:
+        err.print(f"[yellow]note[/] {escape(where + text)}", soft_wrap=True)
+
+
+@contextmanager
+def _watching() -> Iterator[Report | None]:
+    """What is being read, on a terminal."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+        yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
+
+
+__all__ = ["FILE", "audit"]

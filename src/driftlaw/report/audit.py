@@ -1,0 +1,155 @@
+"""The page of an audit: its record in, HTML out; only the forecast is evaluated, from the fit in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from driftlaw.auditing import words as said
+from driftlaw.auditing.record import HORIZON, Audit, GenerationAudit
+from driftlaw.estimate import Estimate
+from driftlaw.report import audit_figures as figures
+from driftlaw.report import words
+from driftlaw.report.page import Fact, render
+from driftlaw.report.samples import contact_sheet, png
+
+#: Columns drawn cell by cell, and generations whose examples are shown.
+MOST_COLUMNS, MOST_SHEETS = 6, 8
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Examples of one generation."""
+
+    title: str
+    picture: Markup
+
+
+def build(audit: Audit) -> str:
+    """See :func:`driftlaw.report.build_audit`."""
+    last = audit.generations[-1]
+    dynamics, plural = audit.dynamics, "s" if len(audit.generations) != 1 else ""
+    gram = (
+        dynamics.gram(float(dynamics.rho[dynamics.best]))
+        if dynamics.identified and len(audit.generations) > 1
+        else None
+    )
+    ahead = audit.forecast(HORIZON)
+    moved = [c for c in last.changes.columns if c.chi2.low > 0][:MOST_COLUMNS]
+    return render(
+        "audit.html.j2",
+        title=f"{len(audit.generations)} generation{plural} against {audit.real['name']}",
+        lead=said.verdict(audit),
+        details=[said.alpha_words(audit), said.alignment_words(audit), said.regime_words(audit)],
+        study=_study(audit),
+        facts=_facts(audit),
+        drift=figures.drift("drift", audit.drift, [g.floor for g in audit.generations], ahead),
+        no_forecast=ahead[0].warnings[0] if ahead[0].is_refused else "",
+        innovations=figures.innovations("innovations", [g.innovation for g in audit.generations]),
+        gram=None if gram is None else figures.gram("gram", np.asarray(gram)),
+        last=last.index,
+        shifts=figures.shifts("shifts", last.changes.features) if last.changes.features else None,
+        columns=[(c, figures.cells(f"column-{k}", c)) for k, c in enumerate(moved)],
+        quiet=len(last.changes.columns) - len(moved),
+        spread=last.changes.spread,
+        evidence=audit.regime.evidence,
+        rows=[(g.index, g.rows) for g in audit.generations if g.rows is not None],
+        sheets=list(_sheets(audit)),
+        generations=audit.generations,
+        warnings=list(_warnings(audit)),
+        numbers=list(_numbers(audit)),
+    )  # fmt: skip
+
+
+def _study(audit: Audit) -> list[tuple[str, str]]:
+    f, holdout = audit.features, audit.real["holdout"]
+    return [
+        ("real data", f"{audit.real['name']}, {audit.real['n']:,} rows".replace(",", " ")),
+        ("holdout", "none" if holdout is None else f"{holdout['name']}, {holdout['n']:,} rows".replace(",", " ")),
+        ("features", f"{f['name']}, {f['measured']} measured directions of {f['dimension']}"),
+    ]
+
+
+def _facts(audit: Audit) -> list[Fact]:
+    last = audit.generations[-1]
+
+    def fact(name: str, e: Estimate, note: str = "") -> Fact:
+        interval = "" if e.is_refused or e.low == e.high else f"{words.number(e.low)} to {words.number(e.high)}"
+        return Fact(name, words.number(e.value), note, interval)
+
+    return [
+        fact(f"Drift of generation {last.index}", last.drift),
+        Fact("Real-vs-real floor at its size", words.number(last.floor.high), "real rows stay below, 97.5 %"),
+        Fact("p that it is sampling", words.number(last.p_value.value, 2), "over all generations (Holm)"),
+        fact("Effective α", audit.effective_alpha),
+        fact("Memory", audit.memory, "generations"),
+        fact("Alignment κ of innovations", audit.alignment),
+        fact("Mean innovation", audit.innovation),
+        Fact("Regime", audit.regime.name),
+    ]
+
+
+def _sheets(audit: Audit) -> Iterable[Sheet]:
+    shown = [g for g in audit.generations if g.rows is not None and g.rows.exemplars is not None]
+    if len(shown) > MOST_SHEETS:
+        shown = [shown[round(x)] for x in np.linspace(0, len(shown) - 1, MOST_SHEETS)]
+    for g in shown:
+        e = g.rows.exemplars if g.rows is not None else None
+        if e is None:
+            continue
+        images = e.images().transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0
+        for part, what in ((images[: e.drifted], "farthest along the drift"), (images[e.drifted :], "not chosen")):
+            sheet = contact_sheet(part)
+            alt = escape(f"{len(part)} images of generation {g.index}, {what}")
+            yield Sheet(
+                f"Generation {g.index}: {what}",
+                Markup(
+                    f'<img class="sheet" width="{sheet.width}" height="{sheet.height}" alt="{alt}" src="{png(sheet)}">'
+                ),
+            )
+
+
+def _warnings(audit: Audit) -> Iterable[dict[str, Any]]:
+    for text in audit.warnings:
+        yield {"text": text, "where": "all numbers"}
+    for g in audit.generations:
+        for text in g.warnings:
+            yield {"text": text, "where": f"generation {g.index}"}
+    for name, e in (("effective α", audit.effective_alpha), ("alignment", audit.alignment)):
+        for text in e.warnings:
+            yield {"text": text, "where": name}
+
+
+def _numbers(audit: Audit) -> Iterable[tuple[str, str, Estimate]]:
+    for g in audit.generations:
+        yield from ((str(g.index), name, e) for name, e in _estimates(g))
+    for name, e in (
+        ("effective α", audit.effective_alpha), ("memory", audit.memory), ("alignment κ", audit.alignment),
+        ("mean innovation", audit.innovation),
+    ):  # fmt: skip
+        yield "all", name, e
+    for h, e in enumerate(audit.forecast(HORIZON), len(audit.generations) + 1):
+        yield str(h), "forecast of the drift", e
+
+
+def _estimates(g: GenerationAudit) -> Iterable[tuple[str, Estimate]]:
+    yield from (
+        ("drift", g.drift), ("real-vs-real floor", g.floor), ("p-value, adjusted", g.p_value),
+        ("p-value, this generation alone", g.p_value_single), ("innovation", g.innovation),
+        ("mean variance ratio", g.changes.spread.total), ("smallest variance ratio", g.changes.spread.smallest),
+        ("largest variance ratio", g.changes.spread.largest),
+    )  # fmt: skip
+    for f in g.changes.features[:5]:
+        yield f"shift of {f.name}", f.shift
+    for c in g.changes.columns[:5]:
+        yield f"χ² of the cells of {c.name}", c.chi2
+        yield f"tail mass of {c.name}", c.tail
+    if g.rows is not None:
+        yield from (
+            ("recall", g.rows.recall), ("recall of real rows", g.rows.recall_floor), ("coverage", g.rows.coverage),
+            ("coverage of real rows", g.rows.coverage_floor), ("near-duplicates", g.rows.near_duplicates),
+        )  # fmt: skip
