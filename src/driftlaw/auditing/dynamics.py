@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from driftlaw.auditing.coordinates import Array, Coordinates
@@ -34,7 +35,7 @@ from driftlaw.theory.accumulation import alignment
 #: Values of rho on [0, 1], and generations and width of the interval that effective alpha needs.
 GRID = np.linspace(0.0, 1.0, 201)
 LEAST_GENERATIONS, WIDEST = 4, 0.8
-_STEPS, _DRAWS = 40, 2000
+_STEPS, _DRAWS = 40, 4000
 
 
 def innovation_weights(rho: Array, generations: int) -> Array:
@@ -199,7 +200,7 @@ class Dynamics:
         """r_eff from the scatter of Gamma's off-diagonal entries d.d + d.e_i + d.e_j + e_i.e_j.
 
         Where errors of variance V are even over r directions, d.e_i has variance |d|^2 V/r and e_i.e_j has V^2/r. The
-        ratio of the scatter to what these give is r/r_eff, at least 1.
+        ratio of the scatter to what these give is r/r_eff, at least 1; its upper quartile limit is used.
         """
         first = 0 if self.from_real else 1
         gram, R = (x[0, first:, first:] for x in self._gram(np.array([rho])))
@@ -208,7 +209,8 @@ class Dynamics:
         off = ((gram + R - a) / np.outer(deviation, deviation))[np.triu_indices(n, 1)]
         scatter = float(((off - off.mean()) ** 2).sum()) / (len(off) - 1)
         along = 2.0 * a / float((deviation**2).mean()) * (n - 2) / (n - 1)
-        return float(self.rank / np.clip(scatter * self.rank / (1.0 + along), 1.0, self.rank))
+        cautious = (n - 1) / float(stats.chi2.ppf(0.25, n - 1))  # of few entries the scatter is itself uncertain
+        return float(self.rank / np.clip(cautious * scatter * self.rank / (1.0 + along), 1.0, self.rank))
 
     def innovation(self, c: Coordinates, i: int) -> Estimate:
         """J_i = |d_i|^2 of generation i + 1, with the error of alpha."""
@@ -227,29 +229,31 @@ class Dynamics:
         derivative = 2.0 * float(W[i] @ self.products @ slope)
         return c.squared_length(W[i], method, extra=derivative**2 * self.dispersion)
 
-    def draws(self, seed: int = 0) -> tuple[Array, Array]:
-        """Rho and Gram matrices under the fitted law, ``[m]`` and ``[m, N', N']``: what would be seen again."""
+    def draws(self, seed: int = 0) -> tuple[NDArray[np.int64], Array, Array]:
+        """Plausible values given the data: index of rho, |d|^2 and s, ``[m]`` each.
+
+        The mean square within innovations, s + r_w with r_w that of the measurement, is a scaled chi-squared variable
+        of (N - 1) r_eff degrees of freedom; |1^T d_i|^2/N^2 - (s + r_1)/N estimates |d|^2.
+        """
         rng = numpy_generator(seed, "audit", "dynamics")
         at = rng.choice(len(self.rho), _DRAWS, p=self.weight)
         first = 0 if self.from_real else 1
-        gram, R = (x[:, first:, first:] for x in self._gram(self.rho))
-        n, dimension = gram.shape[1], max(2, math.ceil(self.effective))
-        V = self._covariance(R, np.zeros(len(self.rho)), self.random)
-        root = np.linalg.cholesky(V + 1e-12 * np.trace(V, axis1=1, axis2=2)[:, None, None] * np.eye(n) + 1e-300)
-        out = np.empty((_DRAWS, n, n))
-        for g in np.unique(at):
-            mine = np.flatnonzero(at == g)
-            error = root[g] @ rng.standard_normal((len(mine), n, dimension)) / math.sqrt(dimension)
-            error[:, :, 0] += math.sqrt(self.systematic[g])
-            again = error @ error.transpose(0, 2, 1) - V[g] - self.systematic[g]
-            out[mine] = gram[g] + again
-        return self.rho[at], out
+        _, R = (x[:, first:, first:] for x in self._gram(self.rho))
+        n = R.shape[1]
+        total = R.sum((1, 2)) / n
+        within = ((np.trace(R, axis1=1, axis2=2) - total) / max(n - 1, 1)).clip(min=0.0)
+        dof = (n - 1) * self.effective
+        s = ((self.random + within)[at] * dof / rng.chisquare(dof, _DRAWS) - within[at]).clip(min=0.0)
+        error = (s + total[at]) / n
+        spread = np.sqrt((2.0 * error**2 + 4.0 * self.systematic[at] * error) / self.effective)
+        centre = self.systematic[at] + (self.random[at] - s) / n
+        return at, (centre + spread * rng.standard_normal(_DRAWS)).clip(min=0.0), s
 
     def summary(self, seed: int = 0) -> tuple[Estimate, Estimate]:
         """Mean innovation energy and alignment kappa with intervals over alpha, sampling and innovations."""
         n, first = int(self.sizes.min()), 0 if self.from_real else 1
         used = self.generations - first
-        energy, kappa = "mean of |d_i|^2 over generations", "alignment of innovations, parametric bootstrap"
+        energy, kappa = "mean of |d_i|^2 over generations", "alignment of innovations, interval over alpha, |d|^2 and s"
         if used == 1 and self.from_real:
             one = float(self.gram(1.0)[0, 0])
             spread = 2.0 * math.sqrt(max(one, 0.0) * float(self.noise.sum()) / self.rank) + float(self.noise.sum())
@@ -259,19 +263,13 @@ class Dynamics:
             why = "it needs alpha, which is not identifiable here; give alpha" if used > 1 else "too few generations"
             return Estimate.refused(energy, why, n), Estimate.refused(kappa, why, n)
         gram = self.gram(float(self.rho[self.best]))[first:, first:]
-        _, grams = self.draws(seed)
-        sizes = np.trace(grams, axis1=1, axis2=2) / used
-        low, high = np.quantile(sizes, [0.025, 0.975])
+        _, systematic, random = self.draws(seed)
         value = float(np.trace(gram)) / used
-        mean = Estimate(value, float(sizes.std()), min(float(low), value), max(float(high), value), n, energy)
-        found_kappa = alignment(gram)
-        kappas = np.array([alignment(g) for g in grams])
-        if math.isnan(found_kappa) or np.isnan(kappas).mean() > 0.05:
+        mean = _with_draws(value, systematic + random, n, energy)
+        aligned = alignment(gram)
+        if math.isnan(aligned) or mean.low <= 0.0:
             return mean, Estimate.refused(kappa, "innovations are not above their noise", n)
-        low, high = (float(np.clip(q, -1.0, 1.0)) for q in np.nanquantile(kappas, [0.025, 0.975]))
-        value = float(np.clip(found_kappa, -1.0, 1.0))
-        deviation = float(np.nanstd(np.clip(kappas, -1.0, 1.0)))
-        return mean, Estimate(value, deviation, min(low, value), max(high, value), n, kappa)
+        return mean, _with_draws(min(max(aligned, -1.0), 1.0), systematic / (systematic + random), n, kappa)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
@@ -287,6 +285,11 @@ class Dynamics:
         arrays: dict[str, Any] = {k: np.array(document[k], np.float64) for k in _ARRAYS}
         rest = {k: document[k] for k in ("rank", "shared_rows", "from_real", "effective")}
         return cls(**arrays, **rest, alpha=Estimate.from_json(document["alpha"]))
+
+
+def _with_draws(value: float, draws: Array, n: int, method: str) -> Estimate:
+    low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
+    return Estimate(value, float(draws.std()), min(low, value), max(high, value), n, method)
 
 
 _ARRAYS = ("products", "noise", "sizes", "rho", "weight", "systematic", "random")

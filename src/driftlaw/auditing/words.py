@@ -28,6 +28,22 @@ def verdict(audit: Audit) -> str:
     return f"Drift beyond the real-vs-real floor in {which}; the last one is at {number(last.drift)}."
 
 
+def moved_words(audit: Audit) -> str:
+    """Which features of the last generation moved most, and where mass left or entered the tails."""
+    last = audit.generations[-1]
+    if not last.exceeds_floor:
+        return "No feature is singled out."
+    moved = [f for f in last.changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
+    listed = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved)
+    tails = [
+        f"{c.name} {c.tail.value:.2%} (real {c.real_tail.value:.2%})"
+        for c in last.changes.columns
+        if c.tail.low > c.real_tail.high or c.tail.high < c.real_tail.low
+    ][:3]
+    beyond = f" Mass beyond the real tails: {', '.join(tails)}." if tails else ""
+    return f"Moved most in generation {last.index}: {listed or 'no single feature'}.{beyond}"
+
+
 def alpha_words(audit: Audit) -> str:
     """Effective alpha and memory, or why there is none."""
     a = audit.effective_alpha

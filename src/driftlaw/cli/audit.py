@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
-from rich.console import Group
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -16,7 +15,7 @@ from rich.table import Table
 from driftlaw.auditing.audit import audit as run_audit
 from driftlaw.auditing.record import FILE, Audit
 from driftlaw.auditing.sketching import Progress as Report
-from driftlaw.auditing.words import alignment_words, alpha_words, regime_words, verdict
+from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words, verdict
 from driftlaw.cli.console import err, out, print_json
 from driftlaw.errors import ConfigError
 from driftlaw.estimate import Estimate
@@ -123,24 +122,25 @@ def _interval(e: Estimate) -> str:
 
 
 def _print(found: Audit, horizon: int) -> None:
-    table = Table("gen.", "rows", "drift", "floor", "p", "innovation", "moved most", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("gen.", "rows", "drift", "floor", "p", "innovation"):
+        table.add_column(name, no_wrap=True, justify="right" if name in {"gen.", "rows", "p"} else "left")
     for g in found.generations:
         p = "<1e-12" if g.p_value.value < 1e-12 else f"{g.p_value.value:.2g}"
-        moved = ", ".join(f"{f.name} {f.shift.value:+.2g}σ" for f in g.changes.features[:2] if g.exceeds_floor)
         mark = "[bold]" if g.exceeds_floor else ""
         cells = (_interval(g.drift), f"\\[{g.floor.low:.2g}, {g.floor.high:.2g}]", p, _interval(g.innovation))
-        table.add_row(f"{mark}{g.index}", str(g.n), *cells, escape(moved))
-    out.print(Group(table))
+        table.add_row(str(g.index), str(g.n), f"{mark}{cells[0]}", *cells[1:])
+    out.print(table)
     out.print(LEGEND, soft_wrap=True)
-    for line in (verdict(found), alpha_words(found), alignment_words(found), regime_words(found)):
+    for line in (verdict(found), moved_words(found), alpha_words(found), alignment_words(found), regime_words(found)):
         out.print(escape(line), soft_wrap=True)
     ahead = found.forecast(horizon)
     if ahead[0].is_refused:
-        out.print(f"no forecast: {escape(ahead[0].warnings[0])}", soft_wrap=True)
+        out.print(f"No forecast: {escape(ahead[0].warnings[0])}.", soft_wrap=True)
     else:
         last = len(found.generations)
         texts = "; ".join(f"generation {last + h}: {_interval(e)}" for h, e in enumerate(ahead, 1))
-        out.print(f"if nothing changes, drift at {texts}", soft_wrap=True)
+        out.print(f"Forecast if nothing changes: {texts}.", soft_wrap=True)
     notes = [(w, "") for w in found.warnings] + [
         (w, f"generation {g.index}: ") for g in found.generations for w in g.warnings
     ]

@@ -107,9 +107,10 @@ def shifts(name: str, features: Sequence[Feature]) -> Markup:
 
 
 def cells(name: str, column: Column) -> Markup:
-    """Shares of the cells of one column, real in blue beside generated in orange."""
+    """Shares of the cells of one column, real in blue beside generated in orange; empty cells are left out."""
     most = 12
-    keep = range(len(column.cells)) if len(column.cells) <= most else [*range(most - 1), len(column.cells) - 1]
+    used = [k for k in range(len(column.cells)) if column.real[k] > 0 or column.generated[k] > 0]
+    keep = used if len(used) <= most else [*used[: most - 1], used[-1]]
     labels = [_short(column.cells[k], 18) for k in keep]
     canvas = Canvas(300, 50 + 19 * len(labels))
     with canvas as axes:
