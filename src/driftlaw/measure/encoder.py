@@ -14,6 +14,7 @@ Missing values and values outside the recorded categories are counted always, wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,7 +97,7 @@ class ArrayEncoder:
     def __call__(self, rows: Rows, first: int = 0) -> Encoded:
         """Encode a chunk; arguments as for :meth:`rows`."""
         x = self.rows(rows, first)
-        flat = x.reshape(len(x), -1)
+        flat = x.reshape(len(x), math.prod(self.shape))
         if not flat.is_floating_point() or flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.double()
         return Encoded(flat, flat.numpy(), {}, {})
@@ -220,7 +221,10 @@ class TableEncoder:
 
     def config(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"kind": "table", "columns": [asdict(column) for column in self.columns]}
+        columns = [asdict(column) for column in self.columns]
+        for column in columns:
+            column["categories"] = None if column["categories"] is None else list(column["categories"])
+        return {"kind": "table", "columns": columns}
 
 
 Encoder = ArrayEncoder | TableEncoder

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.measure.feature_steps import Products, Standardise, Step
-from driftlaw.measure.features import FeatureMap
+from driftlaw.measure.features import INFLATES, FeatureMap
 from driftlaw.seeding import numpy_generator
 
 KINDS = ("pca", "identity", "quadratic", "random_fourier")
@@ -108,7 +108,9 @@ def fit(kind: str, rows: Tensor, names: tuple[str, ...], *, dimension: int | Non
     if dimension is not None and dimension < 1:
         raise InputError(f"the feature dimension is {dimension}", "choose 1 or more")
     if kind in {"pca", "random_fourier"}:
-        return FeatureMap.fit(rows, kind, dimension=dimension or 32, seed=seed)
+        phi = FeatureMap.fit(rows, kind, dimension=dimension or 32, seed=seed)
+        # drift is measured with the covariance of the reference, not with the one that whitened here
+        return replace(phi, warnings=tuple(w for w in phi.warnings if INFLATES not in w))
     scaled, warnings = _standardise(rows, names)
     if kind == "identity":
         return FeatureMap(kind, tuple(rows.shape[1:]), (scaled,), len(rows), warnings)

@@ -34,6 +34,8 @@ from driftlaw.measure.feature_steps import Affine, Cosine, Step
 from driftlaw.seeding import generator
 
 Kind = Literal["pca", "identity", "random_fourier"]
+#: The warning that concerns only distances taken in the whitened features themselves.
+INFLATES = "whitening inflates squared distances by"
 KINDS: tuple[str, ...] = ("pca", "identity", "random_fourier")
 
 
@@ -219,7 +221,7 @@ def _whiten(z: Tensor, warnings: list[str]) -> Affine:
         covariance = (1.0 - rho) * covariance + rho * target * torch.eye(k, dtype=z.dtype)
     elif n < 10 * k:
         inflation = f"about {(n - 1) / (n - k - 2) - 1:.0%}" if n > k + 2 else "without bound"
-        warnings.append(f"{n} rows for {k} features: whitening inflates squared distances by {inflation}")
+        warnings.append(f"{n} rows for {k} features: {INFLATES} {inflation}")
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0), vectors.flip(1)
     keep = values > _tolerance(values, n, k)
