@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.process import kernel_sum
+from driftlaw.process import kernel_sum, native
 from driftlaw.process.kernel_sum import KernelMixture
 from driftlaw.process.mixture import GaussianMixture
 from driftlaw.seeding import generator
@@ -154,7 +154,7 @@ def test_moments_of_samples(weighted):
     assert abs(float(squares.mean()) - law.second_moment()) < 5.3 * float(squares.std()) / math.sqrt(n)
 
 
-@pytest.mark.parametrize("path", ["default", "plain"])
+@pytest.mark.parametrize("path", ["default", "plain", "compiled"])
 def test_centres_are_chosen_by_their_responsibilities(monkeypatch, path):
     """Chi-square of the chosen centres of one point against the twin's responsibilities, over three blocks."""
     if path == "plain":
@@ -162,13 +162,41 @@ def test_centres_are_chosen_by_their_responsibilities(monkeypatch, path):
     monkeypatch.setattr(kernel_sum, "CENTRES", 8)
     c = 0.5 * torch.randn(20, 3, generator=generator(8))
     law = KernelMixture(c, 1.0, weights(20))
+    if path == "compiled":
+        if not native.available():
+            pytest.skip(native.describe())
+        monkeypatch.setattr(kernel_sum, "COMPILED_CENTRES", 1)
+        monkeypatch.setattr(KernelMixture, "_plain_sums", None)
+        monkeypatch.setattr(KernelMixture, "_fast_sums", None)
     n = 20_000
     x = torch.tensor([[0.3, -0.2, 0.5]]).expand(n, 3)
     x64, a, v = law._prepare(x, 0.3)
-    label = law._labels(x64, a, v, law._fast_rows(x, x64, a, v), generator(9))
+    label = law._labels(x64, a, v, law._block_log_sums(x, x64, a, v), generator(9))
     expected = n * kernel_twin.evaluate(c, 1.0, x[:1], 0.3, law.weights)[3][0]
     chi2 = float(((torch.bincount(label, minlength=20) - expected).square() / expected).sum())
     assert chi2 < 57  # chi2 with 19 degrees of freedom: P(> 57) < 2e-5
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("limit", [1e9, 0.0])
+def test_blocks_of_centres_are_the_same_by_every_path(monkeypatch, weighted, limit):
+    """The compiled path, also where it gives every point to the plain one, and attention, against float64."""
+    if not native.available():
+        pytest.skip(native.describe())
+    monkeypatch.setattr(kernel_sum, "CENTRES", 100)
+    law = KernelMixture(centres(450), 0.6, weights(450) if weighted else None)
+    x = law.diffuse(0.5).sample(30, generator(16))
+    x64, a, v = law._prepare(x, 0.5)
+    exact = law._block_log_sums(x.double(), x64, a, v)
+    assert exact.shape == (30, 5)
+    total = law.log_prob(x.double(), 0.5) + x64.square().sum(1) / (2 * v) + 5 * torch.log(2 * math.pi * v)
+    torch.testing.assert_close(exact.logsumexp(1), total, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(law._block_log_sums(x, x64, a, v), exact, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(kernel_sum, "COMPILED_CENTRES", 1)
+    monkeypatch.setattr(kernel_sum, "COMPILED_LIMIT", limit)
+    tolerance = 1e-9 if limit == 0 else 1e-4
+    compiled = law._block_log_sums(x, x64, a, v)
+    torch.testing.assert_close(compiled, exact, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("h", [0.0, 0.6])

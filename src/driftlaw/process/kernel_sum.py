@@ -153,7 +153,7 @@ class KernelMixture:
         """
         x64, a, v = self._prepare(x, t)
         if self._compiled_serves(x, x64, a):
-            sums = self._compiled_sums(x64, a, v)
+            sums = self._compiled_sums(x64, a, v, self._packed, 0.0, 0, len(self))
         else:
             sums = self._sums(x64, a, v, self._fast_rows(x, x64, a, v))
         v1 = expand(v, 2)
@@ -214,7 +214,8 @@ class KernelMixture:
             bridge = variance(bridge_gap(sample_times(t, len(x), x.device), to))
             a_s, b = alpha(to), (1 - bridge).sqrt()
             v_s = a_s.square() * self.bandwidth**2 + variance(to)
-            centre = self.centres[self._labels(x64, a, v, self._fast_rows(x, x64, a, v), generator)].double()
+            blocks = self._block_log_sums(x, x64, a, v)
+            centre = self.centres[self._labels(x64, a, v, blocks, generator)].double()
             mean = expand(a_s, 2) * centre + expand(b * v_s / v, 2) * (x.double() - expand(a, 2) * centre)
             noise = normal((len(x), self.dim), generator, torch.float64, device)
             return (mean + expand((v_s * bridge / v).sqrt(), 2) * noise).to(x.dtype)
@@ -244,13 +245,26 @@ class KernelMixture:
     def _packed(self) -> native.Packed:
         return native.Packed(self.centres - self._shift, self.weights)
 
-    def _compiled_sums(self, x: Tensor, a: Tensor, v: Tensor) -> _Sums:
-        """Sums over all centres by the compiled path; the points that lose too much there take the plain one."""
-        sums = self._packed.sums(x, a, v)
-        out = _Sums(sums.log_sum + x.square().sum(1) / (2 * v), sums.mean, sums.square)
+    @functools.cached_property
+    def _packed_blocks(self) -> list[tuple[native.Packed, float]]:
+        """Each block of :data:`CENTRES` centres, packed with weights that sum to 1, and the logarithm of its weight."""
+        blocks = []
+        for j in range(0, len(self), CENTRES):
+            centres = self.centres[j : j + CENTRES] - self._shift
+            share = self._log_weights(j, j + len(centres)).logsumexp(0)
+            weights = None if self.weights is None else (self.weights[j : j + CENTRES].log() - share).exp()
+            blocks.append((native.Packed(centres, weights), float(share)))
+        return blocks
+
+    def _compiled_sums(
+        self, x: Tensor, a: Tensor, v: Tensor, packed: native.Packed, share: float, start: int, stop: int
+    ) -> _Sums:
+        """Sums over the packed centres start..stop; the points that lose too much there take the plain path."""
+        sums = packed.sums(x, a, v)
+        out = _Sums(sums.log_sum + share + x.square().sum(1) / (2 * v), sums.mean, sums.square)
         bad = ~(sums.lost <= COMPILED_LIMIT * math.sqrt(self.dim))
         if bool(bad.any()):
-            plain = self._plain_sums(x[bad], a.expand(len(x))[bad], v.expand(len(x))[bad], 0, len(self))
+            plain = self._plain_sums(x[bad], a.expand(len(x))[bad], v.expand(len(x))[bad], start, stop)
             for whole, part in zip(out, plain, strict=True):
                 whole[bad] = part
         return out
@@ -262,15 +276,17 @@ class KernelMixture:
         reach = a * self._radius
         return reach * torch.maximum(reach, x64.norm(dim=1)) / v <= CONDITION_LIMIT
 
-    def _sums(self, x: Tensor, a: Tensor, v: Tensor, fast: Tensor) -> _Sums:
+    def _sums(self, x: Tensor, a: Tensor, v: Tensor, fast: Tensor, start: int = 0, stop: int | None = None) -> _Sums:
+        """Sums over centres start..stop, of the points that are `fast` by fused attention, of the others plainly."""
+        stop = len(self) if stop is None else stop
         if not bool(fast.any()):  # also for no points at all, which the fused operator answers with a crash
-            return self._plain_sums(x, a, v, 0, len(self))
+            return self._plain_sums(x, a, v, start, stop)
         if bool(fast.all()):
-            return self._fast_sums(x, a, v, 0, len(self))
+            return self._fast_sums(x, a, v, start, stop)
         a, v = a.expand(len(x)), v.expand(len(x))
         out = _Sums(x.new_empty(len(x)), torch.empty_like(x), x.new_empty(len(x)))
         for rows, path in ((fast, self._fast_sums), (~fast, self._plain_sums)):
-            for whole, part in zip(out, path(x[rows], a[rows], v[rows], 0, len(self)), strict=True):
+            for whole, part in zip(out, path(x[rows], a[rows], v[rows], start, stop), strict=True):
                 whole[rows] = part
         return out
 
@@ -329,16 +345,19 @@ class KernelMixture:
             parts.append(_Sums(total[0], total[1][:, :-1], total[1][:, -1]))
         return _Sums(*(torch.cat(p) for p in zip(*parts, strict=True)))
 
-    def _labels(self, x: Tensor, a: Tensor, v: Tensor, fast: Tensor, generator: torch.Generator) -> Tensor:
-        """One centre per point, drawn from the responsibilities, int64 ``[n]``."""
+    def _block_log_sums(self, x: Tensor, x64: Tensor, a: Tensor, v: Tensor) -> Tensor:
+        """Logarithm of the sum over each block of :data:`CENTRES` centres, ``[n, blocks]``, by the fastest path."""
+        ends = [(j, min(j + CENTRES, len(self))) for j in range(0, len(self), CENTRES)]
+        if self._compiled_serves(x, x64, a):
+            parts = zip(self._packed_blocks, ends, strict=True)
+            return torch.stack([self._compiled_sums(x64, a, v, *block, *e).log_sum for block, e in parts], dim=1)
+        fast = self._fast_rows(x, x64, a, v)
+        return torch.stack([self._sums(x64, a, v, fast, *e).log_sum for e in ends], dim=1)
+
+    def _labels(self, x: Tensor, a: Tensor, v: Tensor, blocks: Tensor, generator: torch.Generator) -> Tensor:
+        """One centre per point, drawn from the responsibilities of blocks and then within one, int64 ``[n]``."""
         n, starts = len(x), range(0, len(self), CENTRES)
         a, v = a.expand(n), v.expand(n)
-        blocks = x.new_empty(n, len(starts))
-        for rows, path in ((fast, self._fast_sums), (~fast, self._plain_sums)):
-            if bool(rows.any()):
-                part = x[rows], a[rows], v[rows]
-                sums = [path(*part, j, min(j + CENTRES, len(self))).log_sum for j in starts]
-                blocks[rows] = torch.stack(sums, dim=1)
         block = categorical(blocks.softmax(dim=1).cumsum(dim=1), generator)
         order, at = block.argsort(stable=True), 0
         label = torch.empty_like(block)
