@@ -4,8 +4,8 @@
 
 mixture   a Gaussian fitted by maximum likelihood to 500 rows of the paper's mixture, 12 generations: sampling noise.
 digits    a small denoiser on 200 rows of 8 x 8 digits, 8 generations: noise and bias.
-planned   a pilot run of 8 generations at alpha = 0.3, `dl.plan` from it at confidence 0.9, then 12 new generations at the
-          planned fraction.
+planned   a pilot run of 8 generations at alpha = 0.3, `dl.plan` from it at confidence 0.9, then 12 new generations at
+          the planned fraction.
 
 Drift is |c_n|^2 in whitened features, measured by a referee that the policy does not see: exactly, from the fitted mean
 (mixture), or with 2,000 new rows of each model against all rows of the data set (digits). A run keeps the budget if the

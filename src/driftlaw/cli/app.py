@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 import driftlaw
-from driftlaw.cli import audit, bounds, data, report, reproduce, run, sketch, sweep
+from driftlaw.cli import audit, bounds, data, plan, report, reproduce, run, sketch, sweep
 from driftlaw.cli.console import err, out
 from driftlaw.errors import DriftlawError
 
@@ -27,6 +27,7 @@ app.command()(sweep.sweep)
 app.command()(bounds.bounds)
 app.command()(audit.audit)
 app.command()(sketch.sketch)
+app.command()(plan.plan)
 app.command()(reproduce.reproduce)
 app.command()(report.report)
 app.add_typer(data.app, name="data", help="Data sets: what is on this machine, and how to get the rest.")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from driftlaw.auditing.record import Audit
     from driftlaw.loop.history import History
+    from driftlaw.planning.plan import Plan
 
-__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_sweep"]
+__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_plan", "write_sweep"]
 
 
 def build(history: History) -> str:
@@ -110,3 +111,21 @@ def write_audit(audit: Audit, path: str | os.PathLike[str]) -> Path:
     from driftlaw.report import page
 
     return page.save(pages.build(audit), Path(path))
+
+
+def write_plan(plan: Plan, directory: str | os.PathLike[str]) -> Path:
+    """Write ``plan.html`` and ``plan.json`` of a refresh plan into a folder.
+
+    Args:
+        plan: made by ``driftlaw.plan``.
+        directory: made if it is not there.
+
+    Returns:
+        Where the page lies.
+
+    Raises:
+        StorageError: not writable.
+    """
+    from driftlaw.report import plan as pages
+
+    return pages.write(plan, Path(directory))
