@@ -93,13 +93,15 @@ def cell(view: ApproximateKernelMixture, t: float, m: int, repetitions: int) -> 
     return row
 
 
-def run(m: int = 20_000, repetitions: int = 3) -> dict[str, object]:
-    """All cells as one JSON-ready mapping, on one thread."""
+def run(m: int = 20_000, repetitions: int = 3, centres: int | None = None) -> dict[str, object]:
+    """All cells, or those of so many centres, as one JSON-ready mapping, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         rows = []
         for n, d, tolerance, times in CASES:
+            if centres not in {None, n}:
+                continue
             view = ApproximateKernelMixture(paper(n, d, 0.6), tolerance=tolerance)
             for t in times:
                 if not rows or rows[-1]["t"] != t:
@@ -119,7 +121,8 @@ def table(result: dict) -> str:
         spread = f"{row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
         worst, largest = (max(e[k] for e in row["error"].values()) for k in ("rms", "max"))
         covered = "".join(
-            f" {row.get(k, math.nan):>{w}.3f}" for k, w in (("coverage_clipped", 8), ("coverage_plain", 5))
+            f" {row[k]:>{width}.3f}" if k in row else f" {'-':>{width}}"
+            for k, width in (("coverage_clipped", 8), ("coverage_plain", 5))
         )
         decision = row["decision"].replace("the approximation would not be cheaper", "not cheaper")
         lines.append(
@@ -133,9 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--centres", type=int, choices=sorted({case[0] for case in CASES}))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = run(options.points, options.repetitions)
+    result = run(options.points, options.repetitions, options.centres)
     print(table(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -387,7 +387,7 @@ def test_partition_covers_every_row_once_and_finds_clusters():
 
 def test_when_the_exact_sum_is_taken(monkeypatch):
     law = mixture(1200, 3)
-    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=24, check=200)
+    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=23, check=200)
     x = points(law, 1.0, 700)
     view.score(x[:656], 1.0)
     assert view.last_error.decision == "exact: few points"
@@ -398,6 +398,10 @@ def test_when_the_exact_sum_is_taken(monkeypatch):
     assert torch.equal(view.score(x, 1.0), law.score(x, 1.0))
     assert view.last_error.decision == "exact: the approximation would not be cheaper"
     assert view.last_error.n == approximate.PILOT
+    small = ApproximateKernelMixture(law, tolerance=0.05, blocks=24, check=200)
+    assert torch.equal(small.score(x, 1.0), law.score(x, 1.0))
+    assert small.last_error.decision == "exact: the approximation would not be cheaper"
+    assert small.last_error.n == 0
     assert view.fallbacks == 0
     monkeypatch.setattr(approximate, "WORTH", math.inf)
     assert not torch.equal(view.score(x, 1.0), law.score(x, 1.0))

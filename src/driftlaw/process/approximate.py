@@ -47,7 +47,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.process.draws import LawValues, check_points
 from driftlaw.process.kernel_sum import KernelMixture
-from driftlaw.process.matched_blocks import CALL_COST, Parts, Query
+from driftlaw.process.matched_blocks import CALL_COST, MATCHED_COST, Parts, Query
 from driftlaw.process.schedule import alpha, sample_times, variance
 from driftlaw.process.score import Time
 from driftlaw.seeding import generator
@@ -169,8 +169,9 @@ class ApproximateKernelMixture:
     Raises:
         InputError: not a KernelMixture, a tolerance that is not positive, blocks < 1, too few checked points.
 
-    Assumptions: points on a GPU, points that record gradients and calls of at most 2 (PILOT + check) points take the
-    exact sum. Results of a point depend on the call that it is in (by tau), within the tolerance.
+    Assumptions: points on a GPU, points that record gradients, calls of at most 2 (PILOT + check) points and laws with
+    less than 50 centres a block take the exact sum. Results of a point depend on the call that it is in (by tau),
+    within the tolerance.
 
     Example:
         >>> centres = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
@@ -228,6 +229,8 @@ class ApproximateKernelMixture:
             reason = "exact: not on the CPU"
         elif len(x) <= 2 * (PILOT + self.check):
             reason = "exact: few points"
+        elif MATCHED_COST * min(self.blocks, len(self)) >= WORTH * len(self):
+            reason = _NOT_CHEAPER
         if reason or not bool((v > 0).all()):  # the exact sum says what is wrong with v
             return self._exact(x, t, ErrorReport(_NONE, _NONE, _NONE, 0, reason, math.nan))
         with torch.no_grad():
