@@ -275,7 +275,7 @@ def test_makers_and_the_list_agree(small):
     for claim in made:
         listed = loop.CLAIMS[claim.key]
         assert (listed.title, listed.figure) == (claim.title, claim.figure)
-    others = {"time-only", "rotation", "controlled"}
+    others = {"time-only", "rotation", "controlled", "literal"}
     assert {c.key for c in made} | others == set(loop.CLAIMS)
 
 

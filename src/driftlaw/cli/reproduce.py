@@ -66,7 +66,9 @@ def reproduce(
             workers=processes,
             watch=_watch,
         )
-    found = loop.reproduce(names, study, seed=seed, target_se=error, settings=settings)
+    found = loop.reproduce(
+        names, study, seed=seed, target_se=error, samples=samples if paper else None, settings=settings
+    )
     page = report.write(found, folder)
     if as_json:
         print_json({**found.to_json(), "out": str(folder), "report": str(page)})

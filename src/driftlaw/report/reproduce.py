@@ -40,6 +40,8 @@ EXPLAINED = {
     "finite. Depth of colour is the square root of the share of the largest cell; blue cells are negative.",
     "table": "Energies and KL of each generation beside the printed values.",
     "controlled": "A score error of known form: half its energy is the path KL.",
+    "literal": "The reverse process of the first generation in 500 Euler-Maruyama steps, beside the exact draws that "
+    "replace it everywhere else.",
 }
 
 

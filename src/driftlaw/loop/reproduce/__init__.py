@@ -8,6 +8,7 @@ from typing import Any
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.loop.reproduce import claims, closed_forms, tables
+from driftlaw.loop.reproduce.literal import STATEMENT, TITLE, literal_chains, literal_figure
 from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
 from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
 from driftlaw.loop.reproduce.study import (
@@ -62,6 +63,7 @@ def reproduce(
     *,
     seed: int = 0,
     target_se: float = 0.01,
+    samples: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Reproduction:
     """Make figures and claims.
@@ -70,7 +72,9 @@ def reproduce(
         names: targets of :data:`FIGURES`; none means all.
         study: the measured study that fig1, fig3, fig4, fig5 and table need.
         seed: seed of the named streams.
-        target_se: as of :func:`population_study`; scales the draws of fig2 and of the controlled error.
+        target_se: as of :func:`population_study`; scales the draws of fig2, of the controlled error and of the
+            literal simulation.
+        samples: rows of the KDE that is simulated literally; None for its law with infinitely many.
         settings: what to remember of the run.
 
     Raises:
@@ -80,7 +84,7 @@ def reproduce(
     if STUDY & set(chosen) and study is None:
         raise InputError("these figures need a study", "pass population_study(names)")
     for name in chosen:
-        made, said = _make(name, study, seed, target_se)
+        made, said = _make(name, study, seed, target_se, samples)
         figures.append(made)
         found += said
     every = {c.key: c for c in found}
@@ -112,7 +116,9 @@ def _with_command(claim: Claim, options: str) -> Claim:
     return replace(claim, command=f"driftlaw reproduce {claim.figure} {options}".rstrip())
 
 
-def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) -> tuple[FigureData, list[Claim]]:
+def _make(
+    name: str, study: StudyNumbers | None, seed: int, target_se: float, samples: int | None
+) -> tuple[FigureData, list[Claim]]:
     if name == "fig2":
         with threads(1):
             parts = on_mixture(seed, draws(8192, target_se)), on_digits(seed, draws(2048, target_se))
@@ -123,6 +129,8 @@ def _make(name: str, study: StudyNumbers | None, seed: int, target_se: float) ->
             table = controlled(seed, draws(2000, target_se))
             said = claims.controlled_case(table, seed)
         return FigureData(name, {"path-kl": table}), said
+    if name == "literal":
+        return literal_figure(literal_chains(seed, draws(2000 if samples is None else 4000, target_se), samples))
     assert study is not None
     makers: dict[str, Callable[[], list[Claim]]] = {
         "fig1": list,
@@ -158,5 +166,6 @@ CLAIMS: dict[str, Claim] = dict(
         ("table-6", "table", "Mixture study, energies and KL", "The numbers of the population study."),
         ("drift", "table", "Drift of the second moment", "Its growth at generation 20."),
         ("controlled", "controlled", "Controlled error β tanh(x)", "Its path KL is .1403 / .5469 / 1.1973."),
+        ("literal", "literal", TITLE, STATEMENT),
     )
 )

@@ -23,6 +23,7 @@ FIGURES: dict[str, str] = {
     "fig5": "Which generation caused today's drift",
     "table": "The numbers of the mixture study",
     "controlled": "The controlled error",
+    "literal": "One generation simulated step by step",
 }
 
 
