@@ -218,7 +218,7 @@ def _labelled(setting: Setting, train: Batch, held_out: Batch, n: int, seed: int
     study, source = setting.study, setting.study.source
     size = source.size
     assert size is not None
-    certain = getattr(setting, "adaptive", None) is None and not setting.grows
+    certain = setting.adaptive is None and not setting.grows
     used = setting.fresh_before(study.generations + 1) if certain else study.samples * study.generations
     wanted = max(FEWEST, 20 * len(source.classes or ()))
     if size - used >= wanted:
