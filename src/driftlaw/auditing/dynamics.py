@@ -35,7 +35,7 @@ from driftlaw.theory.accumulation import alignment
 #: Values of rho on [0, 1], and generations and width of the interval that effective alpha needs.
 GRID = np.linspace(0.0, 1.0, 201)
 LEAST_GENERATIONS, WIDEST = 4, 0.8
-_STEPS, _DRAWS = 40, 4000
+_STEPS, _DRAWS = 20, 4000
 
 
 def innovation_weights(rho: Array, generations: int) -> Array:

@@ -125,15 +125,22 @@ def take(stream: RowStream, like: Sketch, whitening: Whitening, most: int, seed:
     def uniform(first: int, n: int) -> NDArray[np.float64]:
         return np.asarray(hash64(np.arange(first, first + n, dtype=np.uint64), salt) / 2.0**64)
 
-    for chunk in stream.read(None):
-        u = uniform(done, length(chunk))
-        done += length(chunk)
-        chunks.append(masked(chunk, u < threshold))
-        hashes.append(u[u < threshold])
-        if sum(map(len, hashes)) > 4 * most:
-            threshold = float(np.partition(np.concatenate(hashes), most)[most])
-            chunks = [masked(c, h < threshold) for c, h in zip(chunks, hashes, strict=True)]
-            hashes = [h[h < threshold] for h in hashes]
+    if stream.rows is not None:  # rows that are not wanted are passed over before they are decoded
+        starts = range(0, stream.rows, 1 << 20)
+        drawn = (uniform(first, min(1 << 20, stream.rows - first)) for first in starts)
+        hashes = [np.concatenate([u[u < threshold] for u in drawn])]
+        chunks = [_joined(list(stream.read(lambda first, n: uniform(first, n) < threshold)))]
+        done = stream.rows
+    else:
+        for chunk in stream.read(None):
+            u = uniform(done, length(chunk))
+            done += length(chunk)
+            chunks.append(masked(chunk, u < threshold))
+            hashes.append(u[u < threshold])
+            if sum(map(len, hashes)) > 4 * most:
+                threshold = float(np.partition(np.concatenate(hashes), most)[most])
+                chunks = [masked(c, h < threshold) for c, h in zip(chunks, hashes, strict=True)]
+                hashes = [h[h < threshold] for h in hashes]
     u = np.concatenate(hashes)
     cut = float(np.partition(u, most)[most]) if len(u) > most else 2.0
     z, images = [], []
@@ -147,6 +154,12 @@ def take(stream: RowStream, like: Sketch, whitening: Whitening, most: int, seed:
     seen = [x for x in images if x is not None]
     pictures = np.concatenate(seen)[order] if seen else None
     return Sample(torch.from_numpy(np.concatenate(z)[order]), pictures, done)
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    if isinstance(chunks[0], dict):
+        return {name: np.concatenate([np.asarray(c[name]) for c in chunks]) for name in chunks[0]}
+    return np.concatenate([np.asarray(c) for c in chunks])
 
 
 def _pixels(like: Sketch, rows: Any) -> NDArray[np.uint8] | None:

@@ -1,0 +1,303 @@
+"""Audits judged on data that are made to be judged: level and power of the drift test, coverage, speed, memory.
+
+    python -m benchmarks.audit [--quick] [--only level] [--json FILE]
+
+- level: rejection at 5 % of the drift test where there is no drift, at n rows and k Gaussian features (sufficient
+  statistics drawn directly: Gaussian means, Bartlett's Wishart covariances) and for uneven and heavy-tailed rows.
+- power: against the permutation test of the MMD at equal level, and CPU seconds of both.
+- recursions: blind audits of Gaussian recursions with known alpha and innovations: share of effective alphas inside
+  their interval, of alignments, of forecasts that hold the exact drift to come.
+- studies: the same for runs of the loop (KDE and maximum likelihood on mixtures) and for KDE recursions on digits.
+- memory: peak memory and CPU seconds of an audit of 10 generations from disk, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import driftlaw as dl
+from benchmarks.machine import facts
+from driftlaw.auditing.coordinates import Coordinates
+from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.forecast import forecast
+from driftlaw.auditing.significance import p_value
+from driftlaw.measure.twosample import mmd_permutation
+
+
+@dataclass
+class Moments:
+    """What the drift test needs of a set."""
+
+    n: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def of_rows(x):
+    return Moments(len(x), x.mean(0), np.atleast_2d(np.cov(x.T)))
+
+
+def gaussian_moments(rng, n, k):
+    """Mean and covariance of n standard normal rows, without the rows where n > k (Bartlett's decomposition)."""
+    if n <= 2 * k:
+        return of_rows(rng.standard_normal((n, k)))
+    root = np.tril(rng.standard_normal((k, k)), -1)
+    root[np.arange(k), np.arange(k)] = np.sqrt(rng.chisquare(n - 1 - np.arange(k)))
+    return Moments(n, rng.standard_normal(k) / np.sqrt(n), root @ root.T / (n - 1))
+
+
+LAWS = {
+    "lognormal": lambda rng, n, k: np.exp(0.7 * rng.standard_normal((n, k))),
+    "Student t5": lambda rng, n, k: rng.standard_t(5, (n, k)),
+    "Gaussian scale mixture": lambda rng, n, k: rng.standard_normal((n, k)) * np.sqrt(rng.exponential(size=(n, 1))),
+    "correlated 0.9^|i-j|": lambda rng, n, k: _correlated(rng.standard_normal((n, k))),
+}
+
+
+def _correlated(z):
+    x = z.copy()
+    for j in range(1, z.shape[1]):
+        x[:, j] = 0.9 * x[:, j - 1] + np.sqrt(1 - 0.81) * z[:, j]
+    return x
+
+
+def rejections(pairs):
+    p = np.array([p_value(Coordinates.of(a, [b]), 1).value for a, b in pairs])
+    return {"rejected": float((p < 0.05).mean()), "repetitions": len(p)}
+
+
+def level(quick):
+    """Rejection under no drift."""
+    out = []
+    for n in (200, 2000, 20_000):
+        for k in (2, 10, 100, 300, 1000):
+            reps = {2: 2000, 10: 2000, 100: 1000, 300: 300, 1000: 60}[k] // (10 if quick else 1)
+            if k == 1000 and (n > 200 or quick):
+                reps = 4 if quick else 40
+            for real in sorted({n, 20_000} if k <= 10 else {n}):
+                rng = np.random.default_rng([n, k, real])
+                found = rejections((gaussian_moments(rng, real, k), gaussian_moments(rng, n, k)) for _ in range(reps))
+                out.append({"law": "Gaussian", "real": real, "n": n, "k": k, **found})
+    for law, draw in LAWS.items():
+        for n, k in ((200, 10), (200, 100), (2000, 10), (2000, 100)):
+            rng = np.random.default_rng([len(law), n, k])
+            reps = (1000 if n * k <= 20_000 else 300) // (10 if quick else 1)
+            found = rejections((of_rows(draw(rng, n, k)), of_rows(draw(rng, n, k))) for _ in range(reps))
+            out.append({"law": law, "real": n, "n": n, "k": k, **found})
+    return out
+
+
+def power(quick):
+    """Rejection at a mean shift of squared length D, and CPU seconds at n = 10,000."""
+    out = []
+    n, k, reps = 500, 10, 20 if quick else 200
+    for drift in (0.02, 0.04, 0.08):
+        rng, ours, mmd = np.random.default_rng([500, int(1000 * drift)]), 0, 0
+        for r in range(reps):
+            x, y = rng.standard_normal((n, k)) + np.sqrt(drift / k), rng.standard_normal((n, k))
+            ours += p_value(Coordinates.of(of_rows(y), [of_rows(x)]), 1).value < 0.05
+            mmd += mmd_permutation(torch.from_numpy(x), torch.from_numpy(y), permutations=199, seed=r).value < 0.05
+        out.append({"n": n, "k": k, "drift": drift, "drift_test": ours / reps, "mmd": mmd / reps, "repetitions": reps})
+    n, k = 2000 if quick else 10_000, 32
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((n, k)), rng.standard_normal((n, k))
+    start = time.process_time()
+    real = dl.sketch(y, "identity")
+    p_value(Coordinates.of(real, [dl.sketch(x, like=real)]), 1)
+    ours = time.process_time() - start
+    start = time.process_time()
+    mmd_permutation(torch.from_numpy(x), torch.from_numpy(y), permutations=199)
+    other = time.process_time() - start
+    speed = {"n": n, "k": k, "drift_test_s": ours, "mmd_199_permutations_s": other, "ratio": other / ours}
+    return {"power": out, "speed": speed}
+
+
+def recursion(rng, N, k, alpha, kappa, energy, n, real, ahead=3):
+    """Exact c_1..c_{N+ahead} and measured coordinates of the first N: identity covariances, Gaussian means."""
+    d = rng.standard_normal(k)
+    d *= np.sqrt(kappa * energy) / np.linalg.norm(d)
+    c = np.zeros((N + ahead + 1, k))
+    for i in range(N + ahead):
+        c[i + 1] = (1 - alpha) * c[i] + d + rng.standard_normal(k) * np.sqrt((1 - kappa) * energy / k)
+    sets = [Moments(n, c[i] + rng.standard_normal(k) / np.sqrt(n), np.eye(k)) for i in range(1, N + 1)]
+    return c[1:], Coordinates.of(Moments(real, rng.standard_normal(k) / np.sqrt(real), np.eye(k)), sets)
+
+
+def recursions(quick):
+    """Coverage over a grid of recursions."""
+    reps, out = 12 if quick else 100, []
+    for N in (5, 8, 12):
+        for alpha in (0.1, 0.3, 0.6):
+            for kappa in (0.0, 0.5, 0.95):
+                for k, energy, n in ((10, 0.05, 5000), (64, 0.05, 5000)):
+                    rng = np.random.default_rng([N, int(10 * alpha), int(100 * kappa), k])
+                    hit = dict.fromkeys(("identified", "alpha", "alignment", "forecast_1", "forecast_3"), 0)
+                    width = []
+                    for _ in range(reps):
+                        c, coordinates = recursion(rng, N, k, alpha, kappa, energy, n, 20_000)
+                        d = Dynamics.fit(coordinates)
+                        ahead = forecast(d, 3)
+                        for h in (1, 3):
+                            truth = float(c[N + h - 1] @ c[N + h - 1])
+                            hit[f"forecast_{h}"] += ahead[h - 1].low <= truth <= ahead[h - 1].high
+                        if d.identified:
+                            hit["identified"] += 1
+                            hit["alpha"] += d.alpha.low <= alpha <= d.alpha.high
+                            aligned = d.summary()[1]
+                            hit["alignment"] += aligned.is_refused or aligned.low - 0.01 <= kappa <= aligned.high + 0.01
+                            width.append(d.alpha.high - d.alpha.low)
+                    out.append({"N": N, "alpha": alpha, "kappa": kappa, "k": k, "energy": energy, "n": n,
+                                "repetitions": reps, "width": width and float(np.median(width)), **hit})  # fmt: skip
+    return out
+
+
+def _kde_digits(alpha, generations, seed):
+    """KDE recursion on 8 principal coordinates of the digits; fresh rows are drawn with replacement."""
+    from sklearn.datasets import load_digits
+
+    x = load_digits().data
+    x = (x - x.mean(0)) @ np.linalg.svd(x - x.mean(0), full_matrices=False)[2][:8].T
+    rng, line, n = np.random.default_rng([seed, 1797]), [], 4000
+    law = lambda m: x[rng.integers(len(x), size=m)]  # noqa: E731
+    sets = law(n)
+    for _ in range(generations):
+        sample = lambda m, c=sets: c[rng.integers(len(c), size=m)] + 3.0 * rng.standard_normal((m, 8))  # noqa: E731
+        line.append(sample(n))
+        fresh = rng.random(n) < alpha
+        sets = np.where(fresh[:, None], law(n), sample(n))
+    return law(40_000), line
+
+
+def _loop(estimator, alpha, generations, seed):
+    """A run of the loop on a mixture in 3 dimensions: real rows and the rows kept of each model."""
+    target = dl.GaussianMixture([0.5, 0.5], [[-1.5, 0.0, 0.0], [1.5, 0.0, 0.0]], [1.0, 1.0])
+    quiet = {"samples": 0, "density_samples": 100, "path_samples": 0}
+    study = dl.Study(source=target, estimator=estimator, policy=dl.FixedFraction(alpha), samples=4000,
+                     generations=generations, seed=seed, measures=quiet)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        list(dl.run(study, out=Path(folder) / "run"))
+        history = dl.load(Path(folder) / "run")
+        rows = [history.samples(i) for i in range(1, generations + 1)]
+    return target.sample(40_000, torch.Generator().manual_seed(seed + 10_000)).numpy(), rows
+
+
+STUDIES = {
+    "KDE, mixture": lambda a, N, s: _loop(dl.KDE(0.5), a, N, s),
+    "maximum likelihood, mixture": lambda a, N, s: _loop(dl.GaussianMLE(), a, N, s),
+    "KDE, digits": _kde_digits,
+}
+
+
+def studies(quick):
+    """Blind audits of recursions that were really run; the last two generations are held back and forecast."""
+    out, N = [], 9
+    for name, make in STUDIES.items():
+        hit = dict.fromkeys(("runs", "identified", "alpha", "forecasts", "forecast"), 0)
+        found = []
+        for alpha in (0.2, 0.5):
+            for seed in range(2 if quick else 15):
+                real, line = make(alpha, N, seed)
+                seen = dl.audit(real, line[:-2], features="quadratic")
+                later = dl.audit(real, line, features="quadratic", alpha=alpha).drift[-2:]
+                hit["runs"] += 1
+                e = seen.effective_alpha
+                if not e.is_refused:
+                    hit["identified"] += 1
+                    hit["alpha"] += e.low <= alpha <= e.high
+                    found.append([alpha, e.value, e.low, e.high])
+                for ahead, measured in zip(seen.forecast(2), later, strict=True):
+                    slack = 1.96 * measured.stderr
+                    hit["forecasts"] += 1
+                    hit["forecast"] += ahead.low - slack <= measured.value <= ahead.high + slack
+        out.append({"study": name, **hit, "found": found})
+    return out
+
+
+_CHILD = """
+import json, resource, sys, time
+from pathlib import Path
+import driftlaw as dl
+folder = Path(sys.argv[1])
+start, wall = time.process_time(), time.perf_counter()
+found = dl.audit(folder / "real.npy", sorted(folder.glob("gen*.npy")), dimension=256)
+usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"peak_mib": usage, "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall,
+                  "measured": found.features["measured"], "drift": str(found.drift[-1])}))
+"""
+
+
+def memory(quick, rows=None):
+    """Two files of real contents; the ten generations are links to one of them, so the disk holds 2 GB, not 11."""
+    n, d = rows or (100_000 if quick else 1_000_000), 256
+    with tempfile.TemporaryDirectory() as folder:
+        for name, shift in (("real", 0.0), ("gen00", 0.02)):
+            out = np.lib.format.open_memmap(Path(folder) / f"{name}.npy", "w+", np.float32, (n, d))
+            rng = np.random.default_rng(len(name))
+            for start in range(0, n, 10_000):
+                out[start : start + 10_000] = rng.standard_normal((min(10_000, n - start), d), np.float32) + shift
+            del out
+        for i in range(1, 10):
+            os.link(Path(folder) / "gen00.npy", Path(folder) / f"gen{i:02d}.npy")
+        done = subprocess.run([sys.executable, "-c", _CHILD, folder], capture_output=True, text=True, check=True)
+    return {"generations": 10, "rows": n, "columns": d, **json.loads(done.stdout)}
+
+
+PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory}
+
+
+def run(quick: bool = True, only: str | None = None) -> dict:
+    result = {"machine": facts(), "quick": quick}
+    for name, part in PARTS.items():
+        if only in {None, name}:
+            start = time.process_time()
+            result[name] = part(quick)
+            result[f"{name}_cpu_s"] = round(time.process_time() - start, 1)
+    return result
+
+
+def table(result: dict) -> str:
+    lines = []
+    for r in result.get("level", []):
+        lines.append(
+            f"level: {r['law']}, real {r['real']}, n {r['n']}, k {r['k']}: {r['rejected']:.1%} of {r['repetitions']}"
+        )
+    for r in result.get("power", {}).get("power", []):
+        lines.append(f"power at drift {r['drift']}: {r['drift_test']:.0%}, MMD {r['mmd']:.0%}")
+    if "power" in result:
+        lines.append(f"speed: {result['power']['speed']}")
+    if rows := result.get("recursions"):
+        total = {key: sum(r[key] for r in rows) for key in ("repetitions", "identified", "alpha", "alignment",
+                                                            "forecast_1", "forecast_3")}  # fmt: skip
+        lines.append(f"recursions: {total}")
+    for r in result.get("studies", []):
+        lines.append(f"study: { {k: v for k, v in r.items() if k != 'found'} }")
+    if "memory" in result:
+        lines.append(f"memory: {result['memory']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few minutes on one core")
+    parser.add_argument("--only", choices=list(PARTS))
+    parser.add_argument("--json", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    result = run(options.quick, options.only)
+    print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
