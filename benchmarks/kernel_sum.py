@@ -294,7 +294,7 @@ def table(result: dict) -> str:
 
 
 def by_dimension(grid: dict) -> tuple[float, float]:
-    """Constant and slope of core-ns per pair against d = 10 to 40: what the exponential and the rest cost, and one axis."""
+    """Constant and slope of core-ns per pair against d = 10 to 40: what the exponential and what one axis costs."""
     d, ns = zip(
         *((d, ns) for d, ns in zip(grid["sizes"], grid["core_ns_per_pair"], strict=True) if 10 <= d <= 40), strict=True
     )

@@ -387,7 +387,7 @@ def test_partition_covers_every_row_once_and_finds_clusters():
 
 def test_when_the_exact_sum_is_taken(monkeypatch):
     law = mixture(1200, 3)
-    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=23, check=200)
+    view = ApproximateKernelMixture(law, tolerance=0.05, blocks=19, check=200)
     x = points(law, 1.0, 700)
     view.score(x[:656], 1.0)
     assert view.last_error.decision == "exact: few points"
