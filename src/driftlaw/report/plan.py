@@ -22,7 +22,7 @@ from driftlaw.report.svg import COLOURS, Canvas
 def schedule_figure(plan: Plan) -> Markup:
     """Fractions as bars; below, the drift under the schedule and under the constant fraction, with the budget."""
     at = np.arange(1, plan.horizon + 1)
-    canvas = Canvas(340, 130)
+    canvas = Canvas(340, 186)
     with canvas as axes:
         axes.grid(axis="y")
         axes.bar(at, plan.schedule, width=0.8, color=COLOURS["real"], linewidth=0)

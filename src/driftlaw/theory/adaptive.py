@@ -1,18 +1,27 @@
-r"""Adaptive refresh: the fraction of fresh data of the next generation, from what the generations before have shown.
+r"""Adaptive refresh: the fraction of fresh data of the next generation, from what those before have shown.
 
 Let innovations have size J, a part :math:`\kappa` of it in one direction and the rest spread evenly over r directions.
-The fractions used so far give the states :math:`A_n, S_n` of :mod:`driftlaw.theory.planning`; they are scaled so that
-:math:`(1-\kappa) A_n + \kappa S_n^2` is the measured drift. Training generation n + 1 with fraction alpha then leads to
+The fractions used so far give the states :math:`A_n, S_n` of :mod:`driftlaw.theory.planning` for J = 1. With S scaled
+to the drift, :math:`S^2 = D_n S_n^2 / ((1-\kappa) A_n + \kappa S_n^2)`, training generation n + 1 with fraction alpha
+leads to the mean
 
-.. math:: D_{n+1} \sim \frac{(1-\kappa) J}{r}\,\chi^2_r(\lambda), \qquad \lambda = \frac{r\,m}{(1-\kappa) J}, \qquad
-   m = (1-\kappa)(1-\alpha)^2 A_n + \kappa\,[(1-\alpha) S_n + \sqrt J]^2,
+.. math:: E D_{n+1} = (1-\alpha)^2 D_n + J + 2 \kappa (1-\alpha) S \sqrt J
 
-with the recursion's own mean. :class:`Adaptive` takes the smallest alpha for which the upper quantile of
-:math:`D_{n+1}` is within the budget: it waits while there is room, spends as late as it can (as the best schedule for a
-maximum does), and a lucky generation saves fresh data. D, J and kappa enter as their upper confidence limits; the level
-of the quantile is :math:`1 - (1-c)/H`, so that all H generations keep the budget together with confidence c.
+and, innovations being random, to the variance :math:`2 N^2/r + 4 N m/r`, with :math:`N = (1-\kappa) J` the noise and
+:math:`m = E D_{n+1} - N`. The errors of :math:`D_n`, J and kappa are added to it through the derivatives of the mean,
+and the quantile is that of the scaled chi-square law with this mean and variance (of the normal law, where that would
+have less than one degree of freedom: almost nothing is known then). Before that, two things are shrunk:
 
-Quantiles of the noncentral chi-square law: Patnaik's approximation (Biometrika 36, 1949), exact for lambda = 0.
+- :math:`D_n` is the average, weighted by inverse variances, of its measurement and of
+  :math:`J[(1-\kappa) A_n + \kappa S_n^2]`, what the fractions so far should have led to;
+- kappa is averaged in the same way with a uniform law on [0, 1], mean 1/2 and variance 1/12: what is known of it before
+  it is measured.
+
+:class:`Adaptive` takes the smallest alpha whose quantile of :math:`D_{n+1}` is within the budget: it waits while there
+is room, spends as late as it can (as the best schedule for a maximum does), and a lucky generation saves fresh data.
+The level of the quantile is :math:`1 - (1-c)/H`, so that all H generations keep the budget together with confidence c.
+The price of not knowing J, kappa and D is paid in fresh data: where they are measured badly against the budget, a
+constant fraction that somebody else has found is cheaper.
 
 Reference: this project, theory sections 4 and 8.
 """
@@ -25,10 +34,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.estimate import Estimate
-from driftlaw.theory.planning import DriftModel, check_budget, check_confidence, noncentral_quantile, upper_limit
+from driftlaw.theory.planning import DriftModel, check_budget, check_confidence
 from driftlaw.theory.refresh import KINDS, Array, check_horizon
 
 
@@ -76,13 +86,12 @@ class AdaptivePolicy(Protocol):
         ...
 
 
-def next_drift(alpha: ArrayLike, observed: Observed, *, confidence: float, level: float) -> Array:
+def next_drift(alpha: ArrayLike, observed: Observed, level: float) -> Array:
     """Upper quantile of the drift after one more generation, as a function of its fraction of fresh data.
 
     Args:
         alpha: fractions, any shape.
-        observed: D, J and kappa, which enter as their upper limits; a refused kappa counts as 1.
-        confidence: of these limits, in (0, 1); 0.5 takes the values themselves.
+        observed: what is known; a refused kappa counts as unknown.
         level: of the quantile, in (0, 1).
 
     Returns:
@@ -90,31 +99,55 @@ def next_drift(alpha: ArrayLike, observed: Observed, *, confidence: float, level
 
     Example:
         >>> one, four = Estimate.exact(1.0, "given"), Estimate.exact(4.0, "given")
-        >>> next_drift([0.0, 1.0], Observed((1.0, 0.0), four, one, one, 10.0), confidence=0.9, level=0.95)
+        >>> next_drift([0.0, 1.0], Observed((1.0, 0.0), four, one, one, 10.0), 0.95)
         array([9., 1.])
     """
     keep = 1 - np.asarray(alpha, dtype=np.float64)
-    drift, J = (max(0.0, upper_limit(e, confidence)) for e in (observed.drift, observed.innovation))
-    limit = 1.0 if observed.alignment.is_refused else upper_limit(observed.alignment, confidence)
-    if not (math.isfinite(drift) and math.isfinite(J)) or observed.drift.is_refused or observed.innovation.is_refused:
+    r, J = observed.dimension, max(observed.innovation.value, 0.0)
+    if not all(math.isfinite(e.value) and math.isfinite(e.stderr) for e in (observed.drift, observed.innovation)):
         return np.full(keep.shape, np.inf)
-    kappa = min(1.0, max(0.0, limit))
+    kappa, v_kappa = _shrunk(observed.alignment, 0.5, 1 / 12)
+    kappa, v_J = min(1.0, max(0.0, kappa)), observed.innovation.stderr**2
     A, S = (state[-1] for state in DriftModel(1.0, kappa).states(observed.fractions))
-    scale = drift / ((1 - kappa) * A + kappa * S**2)
-    m = (1 - kappa) * keep**2 * scale * A + kappa * (keep * math.sqrt(scale) * S + math.sqrt(J)) ** 2
-    noise, r = (1 - kappa) * J, observed.dimension
-    if noise == 0 or math.isinf(r):
-        return np.asarray(m + noise)
-    return np.asarray(noise / r * noncentral_quantile(level, r, m * r / noise))
+    noise, aligned = (1 - kappa) * A, kappa * S**2
+    expected = J * (noise + aligned)
+    v_expected = J**2 * (2 * noise**2 + 4 * noise * aligned) / r + v_J * (noise + aligned) ** 2
+    D, v_D = _shrunk(observed.drift, expected, v_expected)
+    D = max(D, 0.0)
+    s = S / math.sqrt(noise + aligned)  # S in units of the root of the drift, >= 1
+    cross = keep * s * math.sqrt(D * J)
+    mean = keep**2 * D + J + 2 * kappa * cross
+    fresh = (1 - kappa) * J
+    variance = (2 * fresh**2 + 4 * fresh * np.maximum(mean - fresh, 0.0)) / r
+    for derivative, error in (
+        (keep**2 + (kappa * cross / D if D > 0 else 0.0), v_D),
+        (1 + (kappa * cross / J if J > 0 else 0.0), v_J),
+        (2 * cross, v_kappa),
+    ):
+        variance = variance + derivative**2 * error
+    known = 2 * mean**2 >= variance  # one degree of freedom or more; below that a normal law, which is no smaller
+    mu, v = np.where(known, mean, 1.0), np.where(known & (variance > 0), variance, 1.0)
+    scaled = np.where(variance > 0, v / (2 * mu) * stats.chi2.ppf(level, 2 * mu**2 / v), mean)
+    return np.asarray(np.where(known, scaled, mean + stats.norm.ppf(level) * np.sqrt(variance)))
+
+
+def _shrunk(measured: Estimate, expected: float, variance: float) -> tuple[float, float]:
+    """Average of a measurement and an expectation, weighted by inverse variances, and its variance."""
+    if measured.is_refused or not math.isfinite(measured.stderr):
+        return expected, variance
+    if measured.stderr == 0 or variance == 0:
+        return (measured.value, 0.0) if measured.stderr == 0 else (expected, 0.0)
+    weight = variance / (variance + measured.stderr**2)
+    return expected + weight * (measured.value - expected), weight * measured.stderr**2
 
 
 @dataclass(frozen=True)
 class Adaptive:
     """The smallest fraction of fresh data that keeps the next generation's drift within a budget.
 
-    Drift is measured as :math:`|c_n|^2` in the feature coordinates of the study (``measures.features``), from the
-    stored rows of all generations: a lower bound of chi2. Generation 1 trains on the target in any study. Where even
-    fresh data alone cannot keep the budget, the fraction is 1.
+    Drift is measured as :math:`|c_n|^2` in the feature coordinates of the study (``measures.features``), a lower bound
+    of chi2, from new rows of every model (:mod:`driftlaw.loop.adapt`). Generation 1 trains on the target in any study.
+    Where even fresh data alone cannot keep the budget, the fraction is 1.
 
     Args:
         budget: B > 0, on the largest drift.
@@ -153,8 +186,7 @@ class Adaptive:
             return 1.0
         level = 1 - (1 - self.confidence) / self.horizon
         alphas = np.arange(1001) / 1000
-        reached = next_drift(alphas, observed, confidence=self.confidence, level=level)
-        within = reached <= self.budget * (1 + 1e-9)
+        within = next_drift(alphas, observed, level) <= self.budget * (1 + 1e-9)
         return float(alphas[within.argmax()]) if within.any() else 1.0
 
     def rows(self, N: int) -> tuple[Array, Array]:
