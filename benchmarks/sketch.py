@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -72,9 +71,15 @@ def rate(k: int, rows: int, repeats: int) -> dict:
     return out
 
 
+def peak_resident() -> float:
+    """Peak MiB of this process image; getrusage would count the parent from before exec."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def peak(rows: int, k: int, source: str) -> dict:
     """Peak resident MiB of this process after sketching, and before."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_resident()
     rng = np.random.default_rng(0)
     chunk = rng.standard_normal((65_536, k)).astype(np.float32)
 
@@ -95,7 +100,7 @@ def peak(rows: int, k: int, source: str) -> dict:
                     f.write(part.tobytes())
             start = time.process_time()
             sketch = dl.sketch(path, "identity")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    after = peak_resident()
     return {
         "rows": sketch.n + sketch.features.fitted_on,
         "before_mib": round(before, 1),

@@ -251,6 +251,8 @@ def test_columns_are_encoded_as_recorded():
     mean, scale = np.nanmean(real["age"]), np.nanstd(real["age"], ddof=1)
     close(columns[:, 0], [0.0, (60 - mean) / scale])
     assert columns[:, 1:5].tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+    known = {"age": np.array([mean]), "city": np.array(["c"], dtype=object), "zip": np.array([int(zips[1])])}
+    assert phi.encoder(known).columns.numpy().round(9).tolist() == [[0, 0, 0, 1, 0, 1, 0]]
     sketch = Sketch(phi).add(data)
     assert sketch.missing == {"age": 1, "city": 1}
     assert sketch.unknown == {"city": 1, "zip": 1}

@@ -83,9 +83,7 @@ class Cells:
         self._prepared: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def count(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        """Counts ``[c, J + 1]`` of columns ``[n, c]``; NaN is missing and in no cell."""
-        if x.dtype not in (np.float32, np.float64):
-            x = x.astype(np.float64)
+        """Counts ``[c, J + 1]`` of float32 or float64 columns ``[n, c]``; NaN is missing and in no cell."""
         if x.dtype not in self._prepared:
             edges = self.edges.astype(x.dtype)
             self._prepared[x.dtype] = edges, np.tile(edges, (1, _RUN))
