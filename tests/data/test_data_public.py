@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import shutil
 import struct
 import tarfile
 import threading
@@ -12,10 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+import driftlaw as dl
 from driftlaw.data import build, cifar10, digits, fashion_mnist, fetch_named, public
 from driftlaw.data import fetch as fetch_module
 from driftlaw.data.fetch import fetch
@@ -277,6 +281,129 @@ def test_cifar10_is_read_in_all_its_forms(nothing_here, form):
         }
         assert found == {(r.tobytes(), int(k)) for r, k in zip(pixels, number, strict=True)}
     assert build(source.config()).size == 15
+
+
+def encoded(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def hf_table(x, y, image="img"):
+    """The schema of the hub's cifar10 and fashion_mnist, and of `save_to_disk`."""
+    cells = [{"bytes": encoded(p), "path": None} for p in x]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return pa.table({image: pa.array(cells, kind), "label": pa.array(y.astype(np.int64))})
+
+
+def write_huggingface(folder, form, x, y, x_test, y_test, image="img"):
+    if form == "parquet":
+        (folder / "plain_text").mkdir(parents=True)
+        half = len(x) // 2
+        parts = {"train-00000-of-00002": (x[:half], y[:half]), "train-00001-of-00002": (x[half:], y[half:])}
+        for name, part in {**parts, "test-00000-of-00001": (x_test, y_test)}.items():
+            pq.write_table(hf_table(*part, image), folder / "plain_text" / f"{name}.parquet")
+        return
+    for part, rows in (("train", (x, y)), ("test", (x_test, y_test))):
+        (folder / part).mkdir(parents=True)
+        with pa.OSFile(str(folder / part / "data-00000-of-00001.arrow"), "wb") as file:
+            table = hf_table(*rows, image)
+            with pa.ipc.new_stream(file, table.schema) as stream:
+                stream.write_table(table, max_chunksize=4)
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_hugging_face_data_sets_are_read(nothing_here, form, name):
+    shape = (3, 32, 32) if name == "cifar10" else (1, 28, 28)
+    x, x_test = images(15, *shape), images(3, *shape, seed=1)
+    y, y_test = labels(15), labels(3)
+    folder = nothing_here / "own" / ("cifar10" if name == "cifar10" else "fashion_mnist")
+    write_huggingface(folder, form, x, y, x_test, y_test, "img" if name == "cifar10" else "image")
+    source = build({"kind": name})
+    batch = source.rows(torch.arange(15))
+    assert (source.restore(batch.x).round().byte().numpy() == x).all()
+    assert batch.y.tolist() == y.tolist()
+    held = source.held_out(3, generator(0, "h"))
+    assert {r.tobytes() for r in source.restore(held.x).round().byte().numpy()} == {r.tobytes() for r in x_test}
+    assert fetch_named(name) == str(folder)
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_wrong_hugging_face_data_sets_are_named(nothing_here, form):
+    folder = nothing_here / "own/cifar10"
+    parts = [images(6, 3, 32, 32), labels(6), images(3, 3, 32, 32, seed=1), labels(3)]
+
+    def refused(words, change=None, table=None):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_huggingface(folder, form, *parts)
+        path = sorted(folder.rglob("test-*.parquet") if form == "parquet" else folder.glob("test/*.arrow"))[0]
+        if table is not None:
+            if form == "parquet":
+                pq.write_table(table, path)
+            else:
+                with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+                    stream.write_table(table)
+        else:
+            path.write_bytes(change(path.read_bytes()))
+        with pytest.raises(InputError, match=words):
+            cifar10()
+
+    good = hf_table(*parts[2:])
+    refused(r"is damaged or truncated", change=lambda b: b[: len(b) // 2])
+    refused("has the columns label. Expected one of encoded images", table=good.drop_columns(["img"]))
+    refused("has the columns img", table=good.drop_columns(["label"]))
+    refused(
+        r"image 1 of .* is L, not RGB", table=pa.concat_tables([good[:1], hf_table(images(1, 1, 32, 32), labels(1))])
+    )
+    refused(
+        r"image 1 .*shape \(3, 16, 16\)", table=pa.concat_tables([good[:1], hf_table(images(1, 3, 16, 16), labels(1))])
+    )
+    broken = pa.array([{"bytes": b"no image", "path": None}] * 3, good.schema.field("img").type)
+    refused("image 0: cannot identify", table=good.set_column(0, "img", broken))
+    paths = pa.array([{"bytes": None, "path": "a.png"}] * 3, good.schema.field("img").type)
+    refused("image 0 of .* is not in the file", table=good.set_column(0, "img", paths))
+    missing = pa.array([1, None, 2], pa.int64())
+    refused("labels are float64, with missing ones", table=good.set_column(1, "label", missing))
+    refused(r"labels are not 0 to 9", table=good.set_column(1, "label", pa.array([1, 2, 10])))
+
+
+def photographs(size=32):
+    """Patches of the two colour photographs inside scikit-learn, labelled by photograph."""
+    from sklearn.datasets import load_sample_images
+
+    patches, photo = [], []
+    for number, image in enumerate(load_sample_images().images):
+        h, w = (side // size for side in image.shape[:2])
+        blocks = image[: h * size, : w * size].reshape(h, size, w, size, 3).transpose(0, 2, 4, 1, 3)
+        patches.append(blocks.reshape(-1, 3, size, size))
+        photo.append(np.full(h * w, number, np.uint8))
+    x, y = np.concatenate(patches), np.concatenate(photo)
+    order = numpy_generator(0, "patches").permutation(len(x))
+    return np.ascontiguousarray(x[order]), y[order]
+
+
+def test_a_colour_study_of_real_photographs(nothing_here):
+    """CIFAR-10's loader, a U-Net on three channels, refresh, measures and stored samples, on 520 real patches."""
+    x, y = photographs()
+    assert x.shape == (520, 3, 32, 32)
+    write_huggingface(nothing_here / "own/cifar10", "parquet", x[:400], y[:400], x[400:], y[400:])
+    unet = dl.Denoiser(
+        net="unet", width=8, multipliers=(1, 2), steps=15, warm_steps=5, batch=8, lr=0.004, warmup=0, solver_steps=4
+    )
+    study = dl.Study(
+        source="cifar10", policy=0.5, samples=40, generations=2, seed=1, estimator=unet,
+        measures={"samples": 40, "dimension": 8, "critic_rows": 0},
+    )  # fmt: skip
+    records = list(dl.run(study, nothing_here / "run"))
+    assert [g.lineage.fractions() for g in records] == [{"real": 1.0}, {"real": 0.5, "model 1": 0.5}]
+    history = dl.load(nothing_here / "run")
+    assert history.samples(2).shape == (40, 3, 32, 32)
+    real = history.samples(0)
+    assert real.shape == (40, 3, 32, 32)
+    assert {(r * 127.5 + 127.5).round().astype(np.uint8).tobytes() for r in real} <= {p.tobytes() for p in x[:400]}
+    for g in records:
+        assert g.divergence["mmd2"].low > g.floor["mmd2"].value  # 15 steps: far from real, and seen to be
 
 
 def test_the_binary_form_is_preferred(nothing_here):

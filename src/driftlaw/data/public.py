@@ -1,9 +1,10 @@
 r"""Fashion-MNIST and CIFAR-10: where they are looked for, how they are read, how they are fetched.
 
 Looked for in this order: ``$DRIFTLAW_DATA``, Debian's data set folder, a torchvision root at ``./data``, the cache of
-earlier downloads; then downloaded from the official addresses, with SHA-256 checked. The official test set is the
-held-out part, so a fit never sees it. References: Xiao, Rasul, Vollgraf, arXiv 1708.07747 (Fashion-MNIST); Krizhevsky,
-"Learning multiple layers of features from tiny images", 2009 (CIFAR-10).
+earlier downloads; then downloaded from the official addresses, with SHA-256 checked. Besides the official files, forms
+of other libraries are read: torchvision's, Keras's .npz, Hugging Face's parquet and arrow, folders of images. The
+official test set is the held-out part, so a fit never sees it. References: Xiao, Rasul, Vollgraf, arXiv 1708.07747
+(Fashion-MNIST); Krizhevsky, "Learning multiple layers of features from tiny images", 2009 (CIFAR-10).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from driftlaw.data import huggingface
 from driftlaw.data.fetch import fetch
 from driftlaw.data.finite import Array, FiniteSource
 from driftlaw.data.formats import damaged, read_cifar_binary, read_cifar_python, read_idx
@@ -49,11 +51,17 @@ class Form:
     path: str
     needs: tuple[str, ...]
     read: Callable[[Path], Parts]
+    patterns: tuple[str, ...] = ()
 
     def is_at(self, root: Path) -> bool:
-        """Whether `root` holds the data set in this form; a file may be gzipped."""
+        """Whether `root` holds the data set in this form; a file may be gzipped, a pattern must match something."""
         place = root / self.path
-        return place.exists() and all((place / f).exists() or (place / f"{f}.gz").exists() for f in self.needs)
+        if not (place.exists() and all((place / f).exists() or (place / f"{f}.gz").exists() for f in self.needs)):
+            return False
+        return all(next(place.glob(p), None) is not None for p in self.patterns)
+
+    def __str__(self) -> str:
+        return "/".join([self.path, *self.patterns[:1]])
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ def obtain(public: PublicSet, progress: Progress = lambda done, total: None) -> 
                 _unpack(path, public.forms[0])
     except DataNotFoundError as error:
         debian = f"install Debian's package {public.package}; " if public.package else ""
-        places = ", ".join(f.path for f in public.forms)
+        places = ", ".join(map(str, public.forms))
         raise DataNotFoundError(
             f"{public.name} is not on this machine; looked in {', '.join(map(str, roots()))} for {places}; "
             f"the download failed: {error.what}",
@@ -205,6 +213,15 @@ def _read_cifar_images(folder: Path) -> Parts:
     return Parts(*parts)
 
 
+def _huggingface(path: str, form: str, mode: str) -> Form:
+    train, test = huggingface.patterns(form)
+
+    def read(folder: Path) -> Parts:
+        return Parts(*huggingface.read_part(folder, train, mode), *huggingface.read_part(folder, test, mode))
+
+    return Form(path, (), read, (train, test))
+
+
 _FASHION = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _FASHION_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 _FASHION_SHA256 = (
@@ -221,7 +238,12 @@ FASHION_MNIST = PublicSet(
     (1, 28, 28),
     (60_000, 10_000),
     ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    (Form("fashion-mnist", _FASHION, _read_fashion), Form("FashionMNIST/raw", _FASHION, _read_fashion)),
+    (
+        Form("fashion-mnist", _FASHION, _read_fashion),
+        Form("FashionMNIST/raw", _FASHION, _read_fashion),
+        _huggingface("fashion_mnist", huggingface.PARQUET, "L"),
+        _huggingface("fashion_mnist", huggingface.ARROW, "L"),
+    ),
     tuple((f"{_FASHION_URL}/{name}.gz", sha) for name, sha in zip(_FASHION, _FASHION_SHA256, strict=True)),
     folder="fashion-mnist",
     package="dataset-fashion-mnist",
@@ -238,6 +260,8 @@ CIFAR10 = PublicSet(
             lambda p: _read_cifar(p, read_cifar_binary, ".bin"),
         ),
         Form("cifar10.npz", (), _read_cifar_npz),
+        _huggingface("cifar10", huggingface.PARQUET, "RGB"),
+        _huggingface("cifar10", huggingface.ARROW, "RGB"),
         Form("cifar10", ("train", "test"), _read_cifar_images),
         Form("cifar-10-batches-py", _BATCHES, lambda p: _read_cifar(p, read_cifar_python, "")),
     ),
