@@ -11,10 +11,8 @@ from rich.table import Table
 
 from driftlaw.cli.console import err, out, parse_list, print_json
 from driftlaw.errors import InputError
-from driftlaw.loop import presets
 from driftlaw.loop import reproduce as loop
-from driftlaw.loop.reproduce.study import StudyNumbers, measure_runs, target_of_a_run
-from driftlaw.loop.study import Study
+from driftlaw.loop.reproduce.study import StudyNumbers, measure_runs, paper_study
 from driftlaw.loop.sweep import Cell, sweep
 
 
@@ -107,9 +105,7 @@ def finite_study(
     seed: int,
 ) -> StudyNumbers:
     """Run or resume the finite study and take its numbers."""
-    config = presets.preset("gmm", "paper") | {"samples": samples, "generations": generations}
-    config["measures"] = {**config.get("measures", {}), "target_se": target_of_a_run(target_se, runs)}
-    base, total, done = Study.from_config(config), len(alphas) * runs, 0
+    base, total, done = paper_study(samples, generations, runs, target_se), len(alphas) * runs, 0
 
     def watch(cell: Cell, made: int) -> None:
         nonlocal done

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from driftlaw.estimate import Estimate
 from driftlaw.learn.kde import KDE
+from driftlaw.loop import presets
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.population import population
 from driftlaw.loop.reproduce.ratio import chi2_of_mixtures
 from driftlaw.loop.run import threads
+from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import LogDensities, chi2_mixture, kl, log_densities, reverse_kl, total_variation
 from driftlaw.measure.innovations import Innovations, density_innovations
 from driftlaw.measure.observability import (
@@ -166,6 +168,22 @@ def target_of_a_run(target_se: float, runs: int) -> float:
     runs, and for the uncertainty of a standard error that is itself estimated from few of them.
     """
     return target_se * max(1.0, 0.55 * math.sqrt(runs))
+
+
+def paper_study(samples: int, generations: int, runs: int, target_se: float) -> Study:
+    """One run of the finite study, at the alpha and seed that a sweep gives it.
+
+    Sample-based measures are off: no figure needs them beside exact densities.
+
+    Args:
+        samples: rows of each training set.
+        generations: N.
+        runs: repetitions of each alpha.
+        target_se: relative standard error of the energies and of observability, of the mean over the runs.
+    """
+    config = presets.preset("gmm", "paper") | {"samples": samples, "generations": generations}
+    config["measures"] |= {"samples": 0, "target_se": target_of_a_run(target_se, runs)}
+    return Study.from_config(config)
 
 
 def draw_clouds(

@@ -1,0 +1,149 @@
+"""Drift and its test: unbiased, covered, with the right level, the same in every metric."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from driftlaw.auditing.coordinates import Coordinates, Whitening
+from driftlaw.auditing.significance import holm, null_range, p_value
+from driftlaw.errors import InputError
+from oracles.drift_recursion import Moments
+
+
+def pair(rng, n0, n, k, shift=0.0, draw=None):
+    draw = draw or (lambda m: rng.standard_normal((m, k)))
+    return Moments.of(draw(n0)), Moments.of(draw(n) + shift)
+
+
+def test_hotelling_by_hand():
+    """At equal sizes T^2 equals the pooled one; the law is F(k, 2n - k - 1) up to the estimated degrees of freedom."""
+    rng = np.random.default_rng(0)
+    n, k = 80, 4
+    x, y = rng.standard_normal((n, k)), rng.standard_normal((n, k)) + 0.15
+    pooled = (np.cov(x.T) + np.cov(y.T)) / 2
+    gap = y.mean(0) - x.mean(0)
+    t2 = n / 2 * gap @ np.linalg.inv(pooled) @ gap
+    by_hand = stats.f.sf(t2 * (2 * n - k - 1) / ((2 * n - 2) * k), k, 2 * n - k - 1)
+    found = p_value(Coordinates.of(Moments.of(x), [Moments.of(y)]), 1)
+    assert found.value == pytest.approx(by_hand, rel=0.02)
+    assert found.method.startswith("Hotelling")
+
+
+@pytest.mark.parametrize(("n0", "n", "k"), [(400, 400, 3), (300, 200, 60)])
+def test_an_invertible_map_of_the_features_changes_nothing(n0, n, k):
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((n0, k)), rng.standard_normal((n, k)) + 0.05
+    A = rng.standard_normal((k, k)) + 3 * np.eye(k)
+    one = Coordinates.of(Moments.of(x), [Moments.of(y)])
+    two = Coordinates.of(Moments.of(x @ A + 5), [Moments.of(y @ A + 5)])
+    assert one.drift(1).value == pytest.approx(two.drift(1).value, rel=1e-7)
+    assert one.drift(1).low == pytest.approx(two.drift(1).low, rel=1e-6)
+    assert p_value(one, 1).value == pytest.approx(p_value(two, 1).value, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n0", "n", "k", "kind"),
+    [(200, 200, 2, "Hotelling"), (200, 200, 40, "Hotelling"), (800, 120, 60, "squared"), (100, 100, 150, "squared")],
+)
+def test_level_under_no_drift(n0, n, k, kind):
+    """5 % of real samples are called drifted. P(outside 2..26 of 240) < 1e-4 at 5 %."""
+    rng = np.random.default_rng(k)
+    rejected = []
+    for _ in range(240):
+        a, b = pair(rng, n0, n, k)
+        c = Coordinates.of(a, [b])
+        p = p_value(c, 1)
+        rejected.append(p.value < 0.05)
+        assert p.method.startswith(kind)
+    assert 2 <= sum(rejected) <= 26
+
+
+def test_level_with_different_covariances():
+    """A generation with a wider spread and few rows, the same mean: a pooled test would reject far too often."""
+    rng = np.random.default_rng(2)
+    rejected = 0
+    for _ in range(240):
+        real, wide = Moments.of(rng.standard_normal((3000, 3))), Moments.of(3 * rng.standard_normal((60, 3)))
+        rejected += p_value(Coordinates.of(real, [wide]), 1).value < 0.05
+    assert 2 <= rejected <= 26
+
+
+def test_features_fitted_on_the_same_rows_do_no_harm():
+    """Whitened on the very real rows, more features than rows: their covariance is the identity by construction."""
+    rng = np.random.default_rng(3)
+    rejected = 0
+    for _ in range(120):
+        x, y = rng.standard_normal((60, 90)), rng.standard_normal((60, 90))
+        _, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
+        W = v[:-1].T / s[:-1] * np.sqrt(59)
+        c = Coordinates.of(Moments.of((x - x.mean(0)) @ W), [Moments.of((y - x.mean(0)) @ W)])
+        rejected += p_value(c, 1).value < 0.05
+    assert rejected <= 18  # P(more at 5 %) < 1e-4
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.3])
+def test_drift_is_unbiased_and_covered(shift):
+    rng, k, reps = np.random.default_rng(4), 10, 300
+    truth, values, covered = k * shift**2, [], 0
+    for _ in range(reps):
+        a, b = pair(rng, 200, 150, k, shift)
+        d = Coordinates.of(a, [b]).drift(1)
+        values.append(d.value)
+        covered += d.low <= truth <= d.high
+    # 4 standard errors: a false failure has probability 6e-5; at 95 %, P(fewer than 267 of 300) < 1e-4
+    assert abs(np.mean(values) - truth) < 4 * np.std(values) / np.sqrt(reps)
+    assert covered >= 267
+
+
+def test_null_range_holds_real_rows():
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(300):
+        a, b = pair(rng, 400, 200, 8)
+        c = Coordinates.of(a, [b])
+        _, low, high = null_range(c, 1)
+        inside += low <= c.drift(1).value <= high
+    assert inside >= 267
+
+
+def test_holm_against_its_definition():
+    rng = np.random.default_rng(6)
+    for _ in range(50):
+        p = rng.random(6) ** 2
+        order = np.argsort(p)
+        expected, running = np.empty(6), 0.0
+        for rank, j in enumerate(order):
+            running = max(running, min(1.0, (6 - rank) * p[j]))
+            expected[j] = running
+        assert holm(p) == pytest.approx(expected)
+    assert holm([0.2]).tolist() == [0.2]
+
+
+def test_few_rows_are_never_inverted_silently():
+    rng = np.random.default_rng(7)
+    w = Whitening.of(Moments.of(rng.standard_normal((30, 40))))
+    assert w.diagonal
+    assert "no covariance can be inverted" in w.warnings[0]
+    close = Whitening.of(Moments.of(rng.standard_normal((200, 40))))
+    assert not close.diagonal
+    assert "the whitening adds 11% of error" in close.warnings[0]
+    assert Whitening.of(Moments.of(rng.standard_normal((4000, 40)))).warnings == ()
+
+
+def test_constant_and_dependent_columns():
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((500, 4))
+    x[:, 2], x[:, 3] = 1.0, x[:, 0] + x[:, 1]
+    w = Whitening.of(Moments.of(x))
+    assert w.rank == 2
+    assert any("1 of 4 features are constant" in text for text in w.warnings)
+    assert any("rank 2 of 3" in text for text in w.warnings)
+    y = x.copy()
+    assert not w.leaves_the_range(Moments.of(y))
+    y[:, 2] += 0.1
+    assert w.leaves_the_range(Moments.of(y))
+    y = x.copy()
+    y[:, 3] += rng.standard_normal(500)
+    assert w.leaves_the_range(Moments.of(y))
+    with pytest.raises(InputError, match="no feature of the real data varies"):
+        Whitening.of(Moments.of(np.ones((10, 3))))
