@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 #: Modules with run() -> JSON-ready mapping and table(mapping) -> text, quick ones first.
-NAMES = ("cuda", "kernel_sum", "training", "approximate", "studies")
+NAMES = ("cuda", "kernel_sum", "sketch", "training", "approximate", "studies")
 
 
 def main() -> None:

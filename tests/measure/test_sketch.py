@@ -406,6 +406,12 @@ def test_the_protocol_and_functions_and_what_they_may_return():
     kept = torch.from_numpy(x.copy()).float()
     Sketch(SketchFeatures.fit(kept, lambda t: t)).add(kept)
     close(kept, x, 1e-6)  # a map that returns its own input must not have it overwritten
+    stored = torch.ones(40, 2, dtype=torch.float64).cumsum(0)
+    Sketch(SketchFeatures.fit(x, lambda t: stored[: len(t)])).add(x)
+    assert (stored == torch.ones(40, 2).cumsum(0)).all()  # nor what it keeps
+    other = SketchFeatures.fit(rows(40, seed=3), Embedding())
+    with pytest.raises(InputError, match="fitted apart"):  # the same map, but other edges: counts would not add
+        Sketch(phi).merge(Sketch(other))
     with pytest.raises(InputError, match=r"gave shape \(40,\)|gave shape \(2,\)"):
         SketchFeatures.fit(x, lambda t: t[:, 0])
     with pytest.raises(InputError, match="for arrays and images"):
