@@ -22,6 +22,8 @@ from driftlaw.loop.setting import Past, Setting
 from driftlaw.loop.study import Study
 
 T = TypeVar("T")
+#: Solver steps of the probe where the study takes more than 100.
+SOLVER_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     context = FitContext(seed=seeding.stream_seed(study.seed, "probe"), device=setting.device)
     model, training = _training(study.estimator, data, context, N)
     size = sum(v.numel() * v.element_size() for v in model.state().values())
-    few = min(study.samples, 256)
+    cut = _solver_cut(study.estimator)
+    few = min(study.samples, 256 if cut == 1 else 16)
     sampled, sampling = _timed(lambda: model.sample(few, setting.stream("probe", "sample")).cpu())
     measuring = 0.0
     deep = feature_space.is_network(study.measures.features)  # its training and its features are not in the estimate
@@ -143,7 +146,7 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     if found[0]:
         blocks = sum(int((setting.rows[1][i, 1 : i + 1] > 0).sum()) + 1 for i in range(1, N)) + 1
         measuring += spent * draws / 200 * (blocks + N) / 2
-    return {"training": training, "sampling": sampling * study.samples / few * N, "measuring": measuring}, size
+    return {"training": training, "sampling": cut * sampling * study.samples / few * N, "measuring": measuring}, size
 
 
 def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Generator, float]:
@@ -153,6 +156,8 @@ def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> t
         return model, seconds * N
     count = getattr(estimator, "fit_steps", None)
     whole: dict[str, Any] = {} if count is None else {"epochs": None, "warm_epochs": None}
+    if _solver_cut(estimator) > 1:
+        whole["solver_steps"] = SOLVER_STEPS
     short, long = (replace(estimator, steps=k, warm_steps=k, **whole) for k in (5, 20))  # type: ignore[type-var]
     _timed(lambda: short.fit(data, context))  # the first call pays for caches
     base = _timed(lambda: short.fit(data, context))[1]
@@ -163,6 +168,12 @@ def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> t
     else:
         first, later = (count(len(data), warm) for warm in (False, True))
     return model, per_step * (first + (N - 1) * later)
+
+
+def _solver_cut(estimator: Estimator) -> float:
+    """How many times fewer solver steps the probe takes than the study."""
+    steps = getattr(estimator, "solver_steps", 0)
+    return steps / SOLVER_STEPS if steps > 100 else 1.0
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
