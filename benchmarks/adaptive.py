@@ -36,7 +36,7 @@ from driftlaw.seeding import generator
 
 CONFIDENCE = 0.9
 MIXTURE = {"budgets": (0.12, 0.4), "alphas": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), "generations": 12}
-DIGITS = {"budgets": (1.5,), "alphas": (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4), "generations": 8}
+DIGITS = {"budgets": (1.5,), "alphas": (0.1, 0.2, 0.3), "generations": 8}
 
 
 def mixture(policy: Any, seed: int, generations: int, *, watched: bool) -> dl.Study:

@@ -6,9 +6,9 @@ schedule, and both searches, are those of :mod:`driftlaw.theory.planning` and :m
 
 Uncertainty. Drift rises with J and with kappa, so a plan for their upper confidence limits holds for all smaller
 ones. Where innovations fluctuate (a finite number r of directions), the budget is divided by the ratio of an upper
-quantile of drift to its mean. Each of these limits gets an equal part of the allowed risk 1 - confidence, and the
-quantile's part is shared by all generations for the objective "max", so the whole plan holds with at least that
-confidence.
+quantile of drift to its mean, which falls with kappa and is taken at its lower limit. Each of these limits gets an
+equal part of the allowed risk 1 - confidence, and the quantile's part is shared by all generations for the objective
+"max", so the whole plan holds with at least that confidence.
 
 Reference: this project, theory section 8.
 """
@@ -222,10 +222,10 @@ def plan(
         )
     r = evidence.dimension if dimension is None else dimension
     uncertain = [e for e in (evidence.innovation, evidence.alignment) if isinstance(e, Estimate) and e.stderr != 0]
-    parts = len(uncertain) + math.isfinite(r)
+    parts = len(uncertain) + math.isfinite(r) * (2 if evidence.alignment in uncertain else 1)
     part = 1 - (1 - level) / max(parts, 1)
-    J, kappa = _limits(evidence, part, notes)
-    margin = fluctuation(kappa, r, 1 - (1 - part) / H if of == "max" else part)
+    J, least_kappa, kappa = _limits(evidence, part, notes)
+    margin = fluctuation(least_kappa, r, 1 - (1 - part) / H if of == "max" else part)
     model = DriftModel(J, kappa, _start(start, evidence, part))
     smallest = smallest_budget(model, H, of) * margin
     feasible = B is None or smallest <= B * (1 + 1e-9)
@@ -299,8 +299,8 @@ def _evidence(
     return Evidence(Estimate.exact(DriftModel(innovation, 0.0).sizes(0.0).item(), "given"), kappa)
 
 
-def _limits(evidence: Evidence, level: float, notes: list[str]) -> tuple[float | SampleNoise, float]:
-    """Upper limits of J and kappa."""
+def _limits(evidence: Evidence, level: float, notes: list[str]) -> tuple[float | SampleNoise, float, float]:
+    """Upper limit of J, lower and upper limit of kappa."""
     J, kappa = evidence.innovation, evidence.alignment
     limit: float | SampleNoise
     if isinstance(J, SampleNoise):
@@ -314,9 +314,11 @@ def _limits(evidence: Evidence, level: float, notes: list[str]) -> tuple[float |
             )
     if kappa.is_refused:
         notes.append("alignment is not known: the plan takes the worst case, 1")
-        return limit, 1.0
-    value = upper_limit(kappa, level)
-    return limit, min(1.0, max(0.0, value if math.isfinite(value) else 1.0))
+        return limit, 0.0, 1.0
+    high = upper_limit(kappa, level)
+    if not math.isfinite(high):
+        return limit, 0.0, 1.0
+    return limit, min(1.0, max(0.0, 2 * kappa.value - high)), min(1.0, max(0.0, high))
 
 
 def _start(start: float | str, evidence: Evidence, level: float) -> float:
