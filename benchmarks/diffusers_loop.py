@@ -97,7 +97,7 @@ def plain_sampling(pipe, n: int, shape: tuple[int, ...], seed: int) -> float:
 def driftlaw_sampling(pipe, n: int, shape: tuple[int, ...], seed: int) -> float:
     config = from_diffusers(pipe)
     net = EpsilonNetwork(Timestepped(copy.deepcopy(pipe.unet)), config.levels()).eval().requires_grad_(False)
-    model = DenoiserGenerator(config, net.to(memory_format=torch.channels_last), 1.0, shape, {})
+    model = DenoiserGenerator(config, net, 1.0, shape, {})
     start = time.process_time()
     model.sample(n, torch.Generator().manual_seed(seed))
     return time.process_time() - start

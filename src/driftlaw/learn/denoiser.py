@@ -79,7 +79,7 @@ class Denoiser:
             levels of the chain, all of them with ``solver_steps = diffusion_steps``).
         sample_batch: rows sampled at once; with the generator given, it does not change which noise a row gets.
         compile: torch.compile the training step; "auto" does on CUDA for fits of 2000 steps or more.
-        channels_last: memory format of U-Net weights; "auto" means yes.
+        channels_last: memory format of U-Net weights; "auto" means yes, but not for a diffusers-unet.
         groups: groups of the U-Net's normalisations.
         unet: settings of a diffusers-unet (``UNet2DModel``) that replace width, blocks, multipliers, attention, groups.
         prediction: what the network predicts: "edm" (the preconditioned target of
@@ -234,7 +234,7 @@ class Denoiser:
             else:  # diffusers' sinusoids of the time are made for 0 to 1000
                 net = Timestepped(unet2d(shape, self._unet()), 1.0 if self.prediction != "edm" else 100.0)
         net = net.to_empty(device="cpu")
-        if kind != "mlp" and self.channels_last is not False:
+        if kind != "mlp" and (self.channels_last is True or (self.channels_last == "auto" and kind == "unet")):
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if generator is not None:
             initialise(net, generator)
