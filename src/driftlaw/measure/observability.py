@@ -118,8 +118,9 @@ def observability_of_laws(
     r"""Observability eta of the score of one exact law for another, through :math:`E\,Var(R | X_{t_0})`.
 
     Same estimand as :func:`observability` with the scores of `p_hat` and `q`, at a small part of its variance. Two
-    exact forward paths leave each starting point; on each, two independent sets of times estimate the integral in R, so
-    that the products that make up the conditional variance are unbiased.
+    exact forward paths leave each starting point, and :math:`Var(R | X_{t_0}) = \tfrac12 E[(R_1 - R_2)^2 | X_{t_0}]`.
+    The square is a product of two factors, whose integrals take two independent sets of times, so that it is unbiased.
+    Both paths take the same times: what is left of the difference is what the paths differ in, not the times.
 
     Args:
         p_hat: learned law at time 0 (KDE, mixture), with exact density and score at every time.
@@ -145,7 +146,8 @@ def observability_of_laws(
         ends, energies = [], []
         for done in range(0, starts, ROWS):
             x = forward(q.sample(min(ROWS, starts - done), g), t0, g)
-            paths = [_path(p_hat, q, error, horizon, x, points, g) for _ in range(2)]
+            sets = [_strata(horizon, len(x), points, g) for _ in range(2)]
+            paths = [_path(p_hat, q, error, horizon, x, sets, g) for _ in range(2)]
             ends.append(torch.stack([end for end, _ in paths]))
             energies.append(torch.stack([energy for _, energy in paths]))
         return _conditional_variance(torch.cat(ends, 1), torch.cat(energies, 2), points)
@@ -156,17 +158,25 @@ def observability_of_laws(
 def _conditional_variance(ends: Tensor, energy: Tensor, points: int) -> Estimate:
     """Observability from h_T ``[path, n]`` and energies ``[path, time set, n]`` of two paths from each start."""
     r = ends[:, None] - energy / 2
-    r = r - r.mean()
-    within, across = r.prod(1).mean(0), r.mean(1).prod(0)
+    conditional = (r[0] - r[1]).prod(0) / 2
     energy = energy.mean((0, 1))
-    return _ratio(energy - (within - across), energy, f"conditional variance of log p_hat/q, {points} times a set")
+    return _ratio(energy - conditional, energy, f"conditional variance of log p_hat/q, {points} times a set")
 
 
 def _path(
-    p_hat: ExactLaw, q: ExactLaw, error: Score, horizon: Horizon, x: Tensor, points: int, g: torch.Generator
+    p_hat: ExactLaw,
+    q: ExactLaw,
+    error: Score,
+    horizon: Horizon,
+    x: Tensor,
+    sets: Sequence[tuple[Tensor, Tensor]],
+    g: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """One exact forward path from `x` at t0: h_T at its end ``[n]`` and its energy by two sets of times ``[2, n]``."""
-    sets = [_strata(horizon, len(x), points, g) for _ in range(2)]
+    """One exact forward path from `x` at t0: h_T at its end ``[n]`` and its energy by each set of times ``[2, n]``.
+
+    Every set holds times and weights, ``[n, points]``.
+    """
+    points = sets[0][0].shape[1]
     times, order = torch.cat([t for t, _ in sets], 1).sort(1)
     weights = torch.cat([w for _, w in sets], 1).gather(1, order)
     energy, now = torch.zeros(2, len(x), dtype=torch.float64), torch.full((len(x),), horizon.t0, dtype=torch.float64)
