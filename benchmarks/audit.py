@@ -82,7 +82,7 @@ def level(quick):
     out = []
     for n in (200, 2000, 20_000):
         for k in (2, 10, 100, 300, 1000):
-            reps = {2: 2000, 10: 2000, 100: 1000, 300: 300, 1000: 60}[k] // (10 if quick else 1)
+            reps = {2: 2000, 10: 2000, 100: 1000, 300: 300, 1000: 60}[k] // (4 if quick else 1)
             if k == 1000 and (n > 200 or quick):
                 reps = 4 if quick else 40
             for real in sorted({n, 20_000} if k <= 10 else {n}):
@@ -92,7 +92,7 @@ def level(quick):
     for law, draw in LAWS.items():
         for n, k in ((200, 10), (200, 100), (2000, 10), (2000, 100)):
             rng = np.random.default_rng([len(law), n, k])
-            reps = (1000 if n * k <= 20_000 else 300) // (10 if quick else 1)
+            reps = (1000 if n * k <= 20_000 else 300) // (4 if quick else 1)
             found = rejections((of_rows(draw(rng, n, k)), of_rows(draw(rng, n, k))) for _ in range(reps))
             out.append({"law": law, "real": n, "n": n, "k": k, **found})
     return out
@@ -101,7 +101,7 @@ def level(quick):
 def power(quick):
     """Rejection at a mean shift of squared length D, and CPU seconds at n = 10,000."""
     out = []
-    n, k, reps = 500, 10, 20 if quick else 200
+    n, k, reps = 500, 10, 50 if quick else 200
     for drift in (0.02, 0.04, 0.08):
         rng, ours, mmd = np.random.default_rng([500, int(1000 * drift)]), 0, 0
         for r in range(reps):
@@ -109,7 +109,7 @@ def power(quick):
             ours += p_value(Coordinates.of(of_rows(y), [of_rows(x)]), 1).value < 0.05
             mmd += mmd_permutation(torch.from_numpy(x), torch.from_numpy(y), permutations=199, seed=r).value < 0.05
         out.append({"n": n, "k": k, "drift": drift, "drift_test": ours / reps, "mmd": mmd / reps, "repetitions": reps})
-    n, k = 2000 if quick else 10_000, 32
+    n, k = 10_000, 32
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((n, k)), rng.standard_normal((n, k))
     start = time.process_time()
@@ -206,7 +206,7 @@ def studies(quick):
         hit = dict.fromkeys(("runs", "identified", "alpha", "forecasts", "forecast"), 0)
         found = []
         for alpha in (0.2, 0.5):
-            for seed in range(2 if quick else 15):
+            for seed in range(4 if quick else 15):
                 real, line = make(alpha, N, seed)
                 seen = dl.audit(real, line[:-2], features="quadratic")
                 later = dl.audit(real, line, features="quadratic", alpha=alpha).drift[-2:]
@@ -237,9 +237,13 @@ print(json.dumps({"peak_mib": usage, "cpu_s": time.process_time() - start, "wall
 """
 
 
-def memory(quick, rows=None):
-    """Two files of real contents; the ten generations are links to one of them, so the disk holds 2 GB, not 11."""
-    n, d = rows or (100_000 if quick else 1_000_000), 256
+def memory(quick):
+    """Ten generations of 10^5 rows, and 10^6 rows: all ten generations of them, or one in the quick mode."""
+    return [_memory(100_000, 10), _memory(1_000_000, 1 if quick else 10)]
+
+
+def _memory(n, generations, d=256):
+    """Two files of real contents; further generations are links to one of them, so the disk holds 2 GB, not 11."""
     with tempfile.TemporaryDirectory() as folder:
         for name, shift in (("real", 0.0), ("gen00", 0.02)):
             out = np.lib.format.open_memmap(Path(folder) / f"{name}.npy", "w+", np.float32, (n, d))
@@ -247,10 +251,10 @@ def memory(quick, rows=None):
             for start in range(0, n, 10_000):
                 out[start : start + 10_000] = rng.standard_normal((min(10_000, n - start), d), np.float32) + shift
             del out
-        for i in range(1, 10):
+        for i in range(1, generations):
             os.link(Path(folder) / "gen00.npy", Path(folder) / f"gen{i:02d}.npy")
         done = subprocess.run([sys.executable, "-c", _CHILD, folder], capture_output=True, text=True, check=True)
-    return {"generations": 10, "rows": n, "columns": d, **json.loads(done.stdout)}
+    return {"generations": generations, "rows": n, "columns": d, **json.loads(done.stdout)}
 
 
 PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory}
@@ -282,8 +286,7 @@ def table(result: dict) -> str:
         lines.append(f"recursions: {total}")
     for r in result.get("studies", []):
         lines.append(f"study: { {k: v for k, v in r.items() if k != 'found'} }")
-    if "memory" in result:
-        lines.append(f"memory: {result['memory']}")
+    lines += [f"memory: {m}" for m in result.get("memory", [])]
     return "\n".join(lines)
 
 

@@ -130,7 +130,7 @@ def test_tables_with_categories_and_missing_values():
         kind = np.where(rng.random(n) < share, "cat", "dog")
         return {"height": x, "width": rng.standard_normal(n), "kind": kind}
 
-    a = dl.audit(table(5000), [table(2000, 0.3, 0.8, 0.2)], features="identity")
+    a = dl.audit(table(5000), [table(2000, 0.6, 0.8, 0.2)], features="identity")
     columns = {c.name: c for c in a.generations[0].changes.columns}
     assert columns["kind"].chi2.low > 0.2  # exact: .3^2 (1/.5 + 1/.5) = .36
     assert columns["kind"].chi2.high < 0.6
@@ -169,9 +169,8 @@ def test_spread_and_images():
 
 def test_a_holdout_of_another_law_is_said():
     rng = np.random.default_rng(5)
-    a = dl.audit(
-        rng.standard_normal((3000, 3)), [rng.standard_normal((500, 3))], holdout=rng.standard_normal((500, 3)) + 1
-    )
+    real, made, other = (rng.standard_normal((n, 3)) for n in (3000, 500, 500))
+    a = dl.audit(real, [made], holdout=other + 1)
     assert any("the holdout differs from the real data" in w for w in a.warnings)
 
 
@@ -219,9 +218,7 @@ def test_bad_input(real, generations, options, message):
     }  # fmt: skip
     pick = lambda x: sets[x] if isinstance(x, str) else x  # noqa: E731
     with pytest.raises(InputError, match=message):
-        dl.audit(
-            pick(real), [pick(g) for g in generations] if isinstance(generations, list) else generations, **options
-        )
+        dl.audit(pick(real), [*map(pick, generations)] if isinstance(generations, list) else generations, **options)
 
 
 def test_foreign_and_missing_files(tmp_path, data):

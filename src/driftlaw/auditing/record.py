@@ -66,7 +66,7 @@ class GenerationAudit:
     @property
     def exceeds_floor(self) -> bool:
         """Whether the drift is more than sampling, at 5 % over all generations together."""
-        return self.p_value.value < LEVEL
+        return bool(self.p_value.value < LEVEL)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
@@ -151,7 +151,7 @@ class Audit:
         """
         if not above == above:
             raise InputError("the limit is not a number", "give the largest acceptable drift")
-        return self.generations[-1].drift.low > above
+        return bool(self.generations[-1].drift.low > above)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping (strict JSON)."""
