@@ -3,8 +3,9 @@
     python -m benchmarks.protocol [--generations 20] [--alphas 0.1,0.5,0.9] [--samples 100000] [--json FILE]
 
 One run of each alpha is measured with the settings of ``driftlaw reproduce --paper``, on one thread; the ten runs of
-the protocol (and its 20 generations, if fewer are measured) are extrapolated from it, and the table says so. Stages are exclusive: what a stage calls that is a stage
-itself counts there alone. "other" is everything else of a generation, so that the stages add up to all of it.
+the protocol (and its 20 generations, if fewer are measured) are extrapolated from it, and the table says so. Stages are
+exclusive: what a stage calls that is a stage itself counts there alone. "other" is everything else of a generation, so
+that the stages add up to all of it.
 """
 
 from __future__ import annotations
@@ -169,8 +170,8 @@ def table(result: dict[str, Any]) -> str:
     seconds = result["protocol_processor_seconds"]
     lines += [
         f"Gram matrices of the first runs: {result['gram_seconds']:.0f} s",
-        f"extrapolated to {RUNS} runs of {GENERATIONS} generations at each alpha: {seconds:.0f} processor seconds, {seconds / 120:.0f} min on two "
-        f"cores that do nothing else (goal {result['goal_processor_seconds'] / 120:.0f})",
+        f"extrapolated to {RUNS} runs of {GENERATIONS} generations at each alpha: {seconds:.0f} processor seconds,",
+        f"{seconds / 120:.0f} min on two cores that do nothing else (goal {result['goal_processor_seconds'] / 120:.0f})",
         f"peak memory of the process: {result['peak_memory_mib']:.0f} MiB (goal {result['goal_memory_mib']} for two)",
     ]
     return "\n".join(lines)
