@@ -171,7 +171,7 @@ def table(result: dict[str, Any]) -> str:
     lines += [
         f"Gram matrices of the first runs: {result['gram_seconds']:.0f} s",
         f"extrapolated to {RUNS} runs of {GENERATIONS} generations at each alpha: {seconds:.0f} processor seconds,",
-        f"{seconds / 120:.0f} min on two cores that do nothing else (goal {result['goal_processor_seconds'] / 120:.0f})",
+        f"{seconds / 120:.0f} min on two otherwise idle cores (goal {result['goal_processor_seconds'] / 120:.0f})",
         f"peak memory of the process: {result['peak_memory_mib']:.0f} MiB (goal {result['goal_memory_mib']} for two)",
     ]
     return "\n".join(lines)
