@@ -49,6 +49,11 @@ def test_table_and_files(driftlaw, folder):
         assert text in out
     assert sorted(p.name for p in (folder / "audited").iterdir()) == ["audit.json", "report.html"]
     assert len(Audit.load(folder / "audited").generations) == 5
+    page = folder / "audited" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert driftlaw("report", "audited")[0] == 0
+    assert page.read_text() == before
 
 
 def test_json_is_one_document(driftlaw):

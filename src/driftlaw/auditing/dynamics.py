@@ -269,7 +269,9 @@ class Dynamics:
         aligned = alignment(gram)
         if math.isnan(aligned) or mean.low <= 0.0:
             return mean, Estimate.refused(kappa, "innovations are not above their noise", n)
-        return mean, _with_draws(min(max(aligned, -1.0), 1.0), systematic / (systematic + random), n, kappa)
+        return mean, _with_draws(
+            min(max(aligned, -1.0), 1.0), systematic / np.maximum(systematic + random, 1e-300), n, kappa
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""

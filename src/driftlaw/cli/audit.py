@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from driftlaw.auditing.audit import audit as run_audit
-from driftlaw.auditing.record import FILE, Audit
+from driftlaw.auditing.record import Audit
 from driftlaw.auditing.sketching import Progress as Report
 from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words, verdict
 from driftlaw.cli.console import err, out, print_json
@@ -158,6 +158,3 @@ def _watching() -> Iterator[Report | None]:
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
-
-
-__all__ = ["FILE", "audit"]
