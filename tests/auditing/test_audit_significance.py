@@ -71,13 +71,15 @@ def test_level_with_different_covariances():
 def test_features_fitted_on_the_same_rows_do_no_harm():
     """Whitened on the very real rows, more features than rows: their covariance is the identity by construction."""
     rng = np.random.default_rng(3)
-    rejected = 0
+    rejected, drifts = 0, []
     for _ in range(120):
         x, y = rng.standard_normal((60, 90)), rng.standard_normal((60, 90))
         _, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
         W = v[:-1].T / s[:-1] * np.sqrt(59)
         c = Coordinates.of(Moments.of((x - x.mean(0)) @ W), [Moments.of((y - x.mean(0)) @ W)])
         rejected += p_value(c, 1).value < 0.05
+        drifts.append(c.drift(1).value)
+    assert abs(np.mean(drifts)) < 4 * np.std(drifts) / np.sqrt(120)
     assert rejected <= 18  # P(more at 5 %) < 1e-4
 
 

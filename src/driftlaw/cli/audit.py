@@ -22,8 +22,8 @@ from driftlaw.estimate import Estimate
 from driftlaw.files import storage_errors
 
 LEGEND = (
-    "drift is a lower bound of χ² against the real law; the floor is where real rows of that size fall 95 % of the "
-    "time; p is for all generations together (Holm); brackets are 95 % intervals"
+    "drift is a lower bound of χ² against the real law; 97.5 % of real sets of that size stay below the floor; "
+    "p is for all generations together (Holm); brackets are 95 % intervals"
 )
 
 
@@ -124,12 +124,12 @@ def _interval(e: Estimate) -> str:
 def _print(found: Audit, horizon: int) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("gen.", "rows", "drift", "floor", "p", "innovation"):
-        table.add_column(name, no_wrap=True, justify="right" if name in {"gen.", "rows", "p"} else "left")
+        table.add_column(name, no_wrap=True, justify="left" if name in {"drift", "innovation"} else "right")
     for g in found.generations:
         p = "<1e-12" if g.p_value.value < 1e-12 else f"{g.p_value.value:.2g}"
         mark = "[bold]" if g.exceeds_floor else ""
-        cells = (_interval(g.drift), f"\\[{g.floor.low:.2g}, {g.floor.high:.2g}]", p, _interval(g.innovation))
-        table.add_row(str(g.index), str(g.n), f"{mark}{cells[0]}", *cells[1:])
+        drift, added = _interval(g.drift), _interval(g.innovation)
+        table.add_row(str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
     out.print(table)
     out.print(LEGEND, soft_wrap=True)
     for line in (verdict(found), moved_words(found), alpha_words(found), alignment_words(found), regime_words(found)):
