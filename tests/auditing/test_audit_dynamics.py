@@ -166,3 +166,14 @@ def test_round_trip_and_bad_horizon():
     assert forecast(again, 4) == forecast(d, 4)
     with pytest.raises(InputError, match="horizon is 0"):
         forecast(d, 0)
+
+
+def test_gram_matrix_is_unbiased_by_sampling():
+    """Without drift every product of innovations is 0 on average, also through the shared real mean."""
+    rng = np.random.default_rng(13)
+    grams = []
+    for _ in range(150):
+        real, sets = measured(rng, np.zeros((3, 10)), 4000, 2000)
+        grams.append(Dynamics.fit(Coordinates.of(real, sets), alpha=0.5).gram(0.5))
+    # 9 entries at 4.5 standard errors: a false failure has probability below 1e-4
+    assert (abs(np.mean(grams, 0)) < 4.5 * np.std(grams, 0) / np.sqrt(150)).all()
