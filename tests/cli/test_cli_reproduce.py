@@ -57,6 +57,24 @@ def test_unknown_figure_exits_2_with_the_nearest_and_writes_nothing(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["fig9"], "Add --images"),
+        (["fig3", "--images"], "Leave out --images"),
+        (["--images", "--paper"], "choose one"),
+        (["--images", "--study", "gmm"], "not images"),
+        (["--images", "--study", "digitz"], "cannot read the study"),
+    ],
+)
+def test_image_options_that_do_not_fit_exit_2(tmp_path, options, words):
+    small = ["--runs", "1", "--generations", "1", "--alphas", "0.5", "--preset", "smoke", "--workers", "1"]
+    done = driftlaw(*options, *small, "--out", "x", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words.lower() in " ".join(done.stderr.lower().split())
+    assert not (tmp_path / "x").exists()
+
+
 def test_foreign_folder_is_refused_untouched(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")

@@ -11,8 +11,11 @@ from rich.table import Table
 
 from driftlaw.cli.console import err, out, parse_list, print_json
 from driftlaw.errors import InputError
+from driftlaw.loop import presets
 from driftlaw.loop import reproduce as loop
+from driftlaw.loop.history import History
 from driftlaw.loop.reproduce.study import StudyNumbers, measure_runs, paper_study
+from driftlaw.loop.study import Study, read_yaml
 from driftlaw.loop.sweep import Cell, sweep
 
 
@@ -23,9 +26,16 @@ def reproduce(
     paper: Annotated[
         bool, typer.Option("--paper/--population", help="Finite runs, or the closed recursion of laws (default).")
     ] = False,
+    images: Annotated[bool, typer.Option("--images", help=f"Image runs: {', '.join(loop.IMAGES)}.")] = False,
+    study_name: Annotated[
+        str, typer.Option("--study", help="With --images: a built-in study of images or a YAML file.")
+    ] = "fashion-mnist",
+    size: Annotated[str, typer.Option("--preset", help="With --images: smoke, laptop or paper.")] = "laptop",
     alphas: Annotated[str, typer.Option(help="Comma-separated fresh fractions.")] = "0.1,0.5,0.9",
-    generations: Annotated[int, typer.Option(min=1, help="Generations of the study.")] = 20,
-    runs: Annotated[int, typer.Option(min=1, help="With --paper: seeds of each alpha.")] = 10,
+    generations: Annotated[
+        int | None, typer.Option(min=1, help="Generations of the study (20; with --images the preset's).")
+    ] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="Seeds of each alpha (10; with --images 3).")] = None,
     samples: Annotated[int, typer.Option(min=2, help="With --paper: rows of each training set.")] = 100_000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: the cores, at most 3).")] = None,
     target_se: Annotated[
@@ -40,16 +50,36 @@ def reproduce(
     """Make the figures of arXiv 2602.16601 again and say, claim by claim, what stands."""
     from driftlaw.report import reproduce as report
 
-    names = loop.check_names(figures or [])
+    if images and paper:
+        raise InputError("--images and --paper were both given", "--paper is the finite mixture study; choose one")
+    names = loop.check_names(figures or [], images)
     fractions = parse_list(alphas, float, "--alphas")
     error = target_se if target_se is not None else 0.02 if paper else 0.01
     check_numbers(fractions, error)
-    folder = out_dir or Path("runs") / "-".join(["reproduce", *(names if figures else ())])
+    folder = out_dir or Path("runs") / "-".join(["reproduce", *(names if figures else ["images"] * images)])
     report.check_folder(folder)
-    settings: dict[str, Any] = {"mode": "paper" if paper else "population", "alphas": fractions}
+    processes = workers or min(3, os.cpu_count() or 1)
+    if images:
+        config = presets.preset(study_name, size) if study_name in presets.names() else read_yaml(study_name)
+        base = Study.from_config(config | ({"generations": generations} if generations else {}))
+        if len(base.source.shape) != 3:
+            raise InputError(
+                f"{study_name} has rows of shape {list(base.source.shape)}, not images", "choose another --study"
+            )
+        settings: dict[str, Any] = {"mode": "images", "study": study_name, "preset": size, "alphas": fractions}
+        settings |= {"generations": base.generations, "runs": runs or 3, "seed": seed}
+        report.claim_folder(folder, settings)
+        histories = finite_runs(base, folder / "runs", fractions, runs or 3, processes, seed)
+        effort = loop.Effort(**EFFORTS.get(size, {}))
+        found = loop.reproduce_images(
+            names, histories, folder / "parts", effort, seed=seed, settings=settings, watch=say
+        )
+        show(found, report.write(found, folder), folder, as_json)
+        return
+    generations, runs = generations or 20, runs or 10
+    settings = {"mode": "paper" if paper else "population", "alphas": fractions}
     settings |= {"generations": generations, "target-se": error, "seed": seed}
     settings |= {"runs": runs, "samples": samples} if paper else {}
-    processes = workers or min(3, os.cpu_count() or 1)
     study: StudyNumbers | None
     if paper and loop.STUDY & set(names):
         report.claim_folder(folder, settings)
@@ -67,7 +97,20 @@ def reproduce(
     found = loop.reproduce(
         names, study, seed=seed, target_se=error, samples=samples if paper else None, settings=settings
     )
-    page = report.write(found, folder)
+    show(found, report.write(found, folder), folder, as_json)
+
+
+#: How much is spent on the score errors of image runs, by preset.
+EFFORTS: dict[str, dict[str, int]] = {"smoke": {"reference_steps": 20, "rows": 100, "paths": 100, "steps": 8}}
+
+
+def say(what: str) -> None:
+    """Progress on stderr."""
+    err.print(what, soft_wrap=True)
+
+
+def show(found: loop.Reproduction, page: Path, folder: Path, as_json: bool) -> None:
+    """Print the claims that were measured, with their numbers."""
     if as_json:
         print_json({**found.to_json(), "out": str(folder), "report": str(page)})
         return
@@ -105,16 +148,22 @@ def finite_study(
     seed: int,
 ) -> StudyNumbers:
     """Run or resume the finite study and take its numbers."""
-    base, total, done = paper_study(samples, generations, runs, target_se), len(alphas) * runs, 0
+    histories = finite_runs(paper_study(samples, generations, runs, target_se), folder, alphas, runs, workers, seed)
+    return measure_runs(((c.alpha, h) for c, h in histories.items()), seed)
+
+
+def finite_runs(
+    base: Study, folder: Path, alphas: list[float], runs: int, workers: int, seed: int
+) -> dict[Cell, History]:
+    """Run or resume a study for every alpha and seed."""
+    total, done = len(alphas) * runs, 0
 
     def watch(cell: Cell, made: int) -> None:
         nonlocal done
         done += 1
         err.print(f"{done}/{total} alpha {cell.alpha:g} seed {cell.seed}: {made} generations")
 
-    seeds = list(range(seed, seed + runs))
-    histories = sweep(base, folder, alphas=alphas, seeds=seeds, workers=workers, watch=watch)
-    return measure_runs(((c.alpha, h) for c, h in histories.items()), seed)
+    return sweep(base, folder, alphas=alphas, seeds=list(range(seed, seed + runs)), workers=workers, watch=watch)
 
 
 def _watch(done: int, total: int, what: str) -> None:

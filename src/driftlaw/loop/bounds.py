@@ -9,7 +9,7 @@ reference  when                                     what it gives
 p          densities known, chi2 against p finite   the identity for D_n = chi2 itself; everything else stated for chi2
 mixture    densities known                          the identity, bracket and Minkowski where all is finite, but D_n is
                                                     the squared distance in L^2 of (p + all generations)/(N + 1)
-features   always, from stored rows                 the same in whitened feature coordinates; a lower bound of D_n
+features   always, from new rows of the models      the same in whitened feature coordinates; a lower bound of D_n
 ========== ======================================== ==================================================================
 
 A field fitted in closed form is consistent: P_hat and P* both reverse the same diffusion, so
@@ -20,18 +20,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from driftlaw import seeding
 from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Generator
 from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement, reference_words
-from driftlaw.loop.history import History, read_model
-from driftlaw.loop.setting import Past, Setting, training_law
+from driftlaw.loop.history import History
+from driftlaw.loop.opened import OpenRun
+from driftlaw.loop.setting import training_law
 from driftlaw.loop.statements import (
     Rows,
     accumulated,
@@ -41,7 +41,6 @@ from driftlaw.loop.statements import (
     proposition_4_1,
     score_field,
 )
-from driftlaw.loop.study import Study
 from driftlaw.measure.divergence import log_densities, total_variation
 from driftlaw.measure.innovations import BLOCKS, Innovations, density_innovations, feature_innovations
 from driftlaw.measure.tails import pareto_k
@@ -66,7 +65,8 @@ def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: 
 
     Args:
         history: a finished or growing run.
-        samples: points of the innovations and draws of each law; feature coordinates use all stored rows.
+        samples: points of the innovations and draws of each law; feature coordinates draw as many rows from each model
+            as there are held-out ones.
         seed: seed of the named streams.
         reference: "p", "mixture" or "features" where the accumulation identity shall be in one of them; None takes all
             that the run allows, features only where no densities are known.
@@ -124,24 +124,17 @@ def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: 
 bounds = analyse
 
 
-class _Run:
-    """A run opened for analysis: its setting, its models and its rows, each checked against its hash when loaded."""
+class _Run(OpenRun):
+    """A run opened for bounds."""
 
     def __init__(self, history: History, samples: int, seed: int) -> None:
-        self.history, self.samples, self.seed = history, samples, seed
-        self.study = Study.from_config(history.config)
-        self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
+        super().__init__(history)
+        self.points, self.seed = samples, seed
         N = len(history)
         fresh, mixing = self.setting.rows
         self.rows = Rows(fresh[:N], mixing[:N, : N + 1])
         self.dense = all("kl" in g.divergence for g in history)
         self.paths_known = self.dense and all(g.path.known for g in history)
-        self._load = lru_cache(maxsize=None)(self._load_model)
-        self.past = Past(lambda n: torch.from_numpy(self._verified_rows(n)), self._load)
-
-    def model(self, n: int) -> Generator:
-        """p_hat^n."""
-        return self._load(n)
 
     @property
     def target(self) -> ExactLaw:
@@ -169,7 +162,7 @@ class _Run:
             laws = [self.model(n).law for n in range(1, N + 1)]  # type: ignore[attr-defined]
             seed = self.stream("innovations")
             return density_innovations(
-                self.target, laws, *self.rows.pair, n=self.samples, seed=seed, reference=reference
+                self.target, laws, *self.rows.pair, n=self.points, seed=seed, reference=reference
             )
         found = self.setting.reference
         assert found is not None
@@ -180,22 +173,13 @@ class _Run:
         def coordinates(x: Tensor) -> Tensor:
             return torch.cat([phi(part) for part in torch.split(x, CHUNK)])
 
-        sets = [coordinates(torch.from_numpy(self._verified_rows(n))) for n in range(1, N + 1)]
+        # a stored row that trained the next model shares its noise with that model: new rows do not
+        m = max(len(held_out), 2 * BLOCKS)
+        draws = [seeding.generator(self.seed, "bounds", "rows", n) for n in range(1, N + 1)]
+        sets = [coordinates(self.model(n).sample(m, g).cpu()) for n, g in enumerate(draws, start=1)]
         return feature_innovations(
             lambda x: x, coordinates(held_out.x), sets, *self.rows.pair, seed=self.stream("halves"), name=phi.name
         )
-
-    def _verified_rows(self, n: int) -> np.ndarray:
-        self._verify(n, "samples.npy")
-        return self.history.samples(n)
-
-    def _load_model(self, n: int) -> Generator:
-        self._verify(n, "weights.safetensors")
-        return read_model(self.history.directory, self.study.estimator, self.study.source.shape, n)
-
-    def _verify(self, n: int, name: str) -> None:
-        files = self.history[n].files if n else {}
-        self.history.directory.verify(n, {k: v for k, v in files.items() if k == name})
 
 
 def _references(run: _Run, asked: str | None) -> tuple[list[str], list[str]]:
@@ -253,13 +237,13 @@ def _density_statements(run: _Run, in_p: Innovations | None) -> list[Statement]:
     paths = [g.path for g in history]
     for n, path in enumerate(paths, start=1):
         r = diffuse(run.model(n).fitted, run.t0)  # type: ignore[attr-defined]
-        tv.append(total_variation(log_densities(r, p0, n=run.samples, seed=run.stream("tv", n))))
+        tv.append(total_variation(log_densities(r, p0, n=run.points, seed=run.stream("tv", n))))
         tails.append(_end_tail(run, n, r))
         evidence = _evidence(path.energy_learned, tails[-1], tails[-1:])
         found += one_step(n, path, evidence)
     blur = None
     if run.model_t0 > 0:
-        blur = total_variation(log_densities(p0, run.target, n=run.samples, seed=run.stream("blur")))
+        blur = total_variation(log_densities(p0, run.target, n=run.points, seed=run.stream("blur")))
     worst = max(tails, key=lambda k: k.high if not k.is_refused else -math.inf)
     energies = max((p.energy_learned for p in paths), key=float)
     audited = _evidence(energies, worst, tails)
@@ -281,7 +265,7 @@ def _end_tail(run: _Run, n: int, r: ExactLaw) -> Estimate:
         return Estimate(0.5, 0.0, 0.5, math.inf, 0, "exact tail test", chi2.warnings)
     q = training_law(run.setting, n, run.past)
     assert q is not None
-    return pareto_k(log_densities(r, diffuse(q, run.t0), n=run.samples, seed=run.stream("tail", n)).ratio_at_q)
+    return pareto_k(log_densities(r, diffuse(q, run.t0), n=run.points, seed=run.stream("tail", n)).ratio_at_q)
 
 
 def _accumulation(rows: Rows, found: Innovations) -> Accumulation:

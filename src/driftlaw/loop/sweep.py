@@ -117,7 +117,10 @@ def find(root: str | os.PathLike[str]) -> dict[Cell, History]:
 
 
 def _check_same(folder: Path, study: Study) -> None:
-    if (folder / MANIFEST).exists() and load(folder).config != study.config():
+    if not (folder / MANIFEST).exists():
+        return
+    config = load(folder).config
+    if config != study.config() and Study.from_config(config).config() != study.config():  # older runs lack new keys
         raise RunDirectoryError(f"{folder} holds a run of another study", "choose another --out")
 
 

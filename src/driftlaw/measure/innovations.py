@@ -155,6 +155,9 @@ def feature_innovations(
 ) -> Innovations:
     """Innovations in feature coordinates, from samples alone; unbiased in every entry.
 
+    Assumption: no row of a generation trained a later model. One that did shares its noise with that model, so that J
+    comes out low by up to (1-alpha)^2 k/n.
+
     Args:
         features: whitened feature map, ``[n, ...] -> [n, k]``.
         real: ``[m, ...]`` held-out rows of the target.

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,9 @@ from driftlaw.process.law import ExactLaw, evaluate
 from driftlaw.process.schedule import log_grid
 from driftlaw.process.score import Field, Law, Score, as_score, checked, divergence_of
 from driftlaw.seeding import generator
+
+#: Principal components of the end point that a regression uses at most, and the ridges it tries, per path.
+COORDINATES, RIDGES = 128, np.logspace(-4, 2, 7)
 
 
 @torch.no_grad()
@@ -253,10 +257,10 @@ def observability_regression(
     r"""A lower bound of eta: squared held-out correlation of M with a regression on the end point ([KTV] section 5).
 
     Euler-Maruyama paths of the ideal reverse process from exact draws of q_T, steps equal in log t;
-    :math:`M = -\sum_k e_{t_k}(Y_k)\cdot\sqrt{h_k} z_k`. The regressor (ridge on linear, quadratic and random Fourier
-    features of the standardised end point) is fitted on the other folds, so that
-    :math:`corr(M, f(Y))^2 \le \eta` for every fit: the estimate is low by what the regressor misses, plus the
-    discretisation error of the chain.
+    :math:`M = -\sum_k e_{t_k}(Y_k)\cdot\sqrt{h_k} z_k`. The regressor (ridge, its strength by leave-one-out, on linear,
+    quadratic and random Fourier features of the standardised end point, or of its 128 leading principal components) is
+    fitted on the other folds, so that :math:`corr(M, f(Y))^2 \le \eta` for every fit: the estimate is low by what the
+    regressor misses, plus the discretisation error of the chain.
 
     Args:
         score_hat: learned score.
@@ -302,19 +306,22 @@ def observability_regression(
 
 def _cross_fit(y: Tensor, m: Tensor, folds: int, frequencies: int, g: torch.Generator) -> Tensor:
     """Held-out ridge predictions of `m` from `y`; rows are exchangeable, so folds are taken in turn."""
+    from sklearn.linear_model import RidgeCV
+
+    if y.shape[1] > COORDINATES:  # no more than these can be told apart from as many paths as one can afford
+        y = y @ torch.linalg.svd(y - y.mean(0), full_matrices=False).Vh[:COORDINATES].mT
     z = (y - y.mean(0)) / y.std(0).clamp_min(1e-12)
     d = z.shape[1]
     i, j = torch.triu_indices(d, d) if d <= 32 else torch.arange(d).expand(2, d)
     phase = z @ torch.randn(d, frequencies, generator=g, dtype=torch.float64) * (1.5 / math.sqrt(d))
     features = torch.cat([z, z[:, i] * z[:, j], phase.cos(), phase.sin()], 1)
-    features = features - features.mean(0)
-    fold, predicted = torch.arange(len(m)) % folds, torch.empty_like(m)
+    inputs = ((features - features.mean(0)) / features.std(0).clamp_min(1e-12)).numpy()
+    target, fold = m.numpy(), np.arange(len(m)) % folds
+    held_out = np.empty(len(m))
     for k in range(folds):
-        train, target = features[fold != k], m[fold != k]
-        gram = train.mT @ train + 1e-3 * len(train) * torch.eye(train.shape[1], dtype=torch.float64)
-        weights = torch.linalg.solve(gram, train.mT @ (target - target.mean()))
-        predicted[fold == k] = features[fold == k] @ weights
-    return predicted
+        ridge = RidgeCV(RIDGES * len(m)).fit(inputs[fold != k], target[fold != k])
+        held_out[fold == k] = ridge.predict(inputs[fold == k])
+    return torch.from_numpy(held_out)
 
 
 def first_order(chi2: Estimate, energy: Estimate) -> Estimate:

@@ -14,10 +14,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from driftlaw.errors import RunDirectoryError
-from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
+from driftlaw.loop.reproduce.records import FIGURES, IMAGES, Claim, FigureData, Reproduction
 from driftlaw.loop.store import storage_errors, write_atomic, write_text
 from driftlaw.report import page, words
 from driftlaw.report.reproduce_figures import SERIES, Panel, panels
+from driftlaw.report.reproduce_images import image_panels
 
 #: Says that a folder is ours; written first.
 MARKER = "reproduce.json"
@@ -42,6 +43,14 @@ EXPLAINED = {
     "controlled": "A score error of known form: half its energy is the path KL.",
     "literal": "The reverse process of the first generation in 500 Euler-Maruyama steps, beside the exact draws that "
     "replace it everywhere else.",
+    "fig2-images": "An error is put on a trained network, which then plays the true score. How much of it reaches the "
+    "samples depends on its form.",
+    "fig8": "The first samples of each generation, not chosen. Little fresh data: detail and variety go.",
+    "fig9": "Distances to held-out real images in the features of a classifier, mean over seeds with the interval "
+    "between them. Grey band: real images against real images at the same n.",
+    "fig10": "What is known of each network's score error from rows alone. A critic bounds its gradient part from "
+    "below. A reference, the same network trained further on the same rows, bounds the whole error from below, and "
+    "stands in for the true score in η: that compares generations but certifies no level.",
 }
 
 
@@ -88,7 +97,7 @@ def write(found: Reproduction, out: str | os.PathLike[str]) -> Path:
         StorageError: not writable.
     """
     folder = claim_folder(out, found.settings)
-    drawn = {data.name: panels(data) for data in found.figures}
+    drawn = {data.name: _panels(data) for data in found.figures}
     for data in found.figures:
         for name, table in data.tables.items():
             write_parquet(folder / f"{data.name}-{name}.parquet", table)
@@ -118,7 +127,7 @@ def standalone(figure: Markup) -> str:
 
 def build(found: Reproduction, drawn: Mapping[str, list[Panel]] | None = None) -> str:
     """The page as HTML: one file that loads nothing."""
-    shown = drawn if drawn is not None else {data.name: panels(data) for data in found.figures}
+    shown = drawn if drawn is not None else {data.name: _panels(data) for data in found.figures}
     counts = {v: sum(c.verdict == v for c in found.claims) for v in VERDICTS}
     return page.render(
         "reproduce.html.j2",
@@ -128,6 +137,10 @@ def build(found: Reproduction, drawn: Mapping[str, list[Panel]] | None = None) -
         figures=[_figure(data, shown[data.name]) for data in found.figures],
         settings=[(k, _text(v)) for k, v in found.settings.items()],
     )
+
+
+def _panels(data: FigureData) -> list[Panel]:
+    return list(image_panels(data)) if data.name in IMAGES else panels(data)
 
 
 def _lead(counts: Mapping[str, int]) -> str:
@@ -152,7 +165,10 @@ def _claim(c: Claim) -> dict[str, Any]:
 
 def _figure(data: FigureData, drawn: list[Panel]) -> dict[str, Any]:
     files = [f"{data.name}-{name}.parquet" for name in data.tables]
-    title, grid = FIGURES[data.name], {"fig1": "five", "fig2": "wide"}.get(data.name, "")
+    title, grid = (
+        FIGURES[data.name],
+        {"fig1": "five", "fig2": "wide", "fig8": "five", "fig2-images": "wide"}.get(data.name, ""),
+    )
     return {
         "name": data.name,
         "title": title,
@@ -167,7 +183,7 @@ def _figure(data: FigureData, drawn: list[Panel]) -> dict[str, Any]:
 
 
 def _key(data: FigureData) -> list[tuple[str, str]]:
-    if data.name not in {"fig3", "fig4"}:
+    if data.name not in {"fig3", "fig4", "fig9", "fig10"}:
         return []
     alphas = sorted(next(iter(data.tables.values())).alpha.unique())
     return [(f"α = {a:g}", SERIES[k % len(SERIES)][0]) for k, a in enumerate(alphas)]

@@ -42,7 +42,7 @@ def panels(data: FigureData) -> list[Panel]:
     return list(maker(data)) if maker else []
 
 
-def _logarithmic(axes: Axes, *names: str) -> None:
+def logarithmic(axes: Axes, *names: str) -> None:
     """Logarithmic axes with plain numbers at 1 and 3 times powers of ten, powers alone over long ranges."""
     for name in names:
         axes.set(**{f"{name}scale": "log"})
@@ -80,26 +80,30 @@ def _fig2(data: FigureData) -> Iterator[Panel]:
         "digits": "8×8 digits with the exact score of their empirical law; Stein estimate with 95 % interval.",
     }
     for law, group in table.groupby("law", sort=False):
-        kinds = list(dict.fromkeys(group.kind))
-        canvas = Canvas(360, 60 + 19 * len(kinds))
-        with canvas as axes:
-            axes.axvline(0, color=COLOURS["grid"], linewidth=1)
-            axes.axvline(1, color=COLOURS["grid"], linewidth=1)
-            for r in group.to_dict("records"):
-                y, stein = kinds.index(r["kind"]), r["estimator"] == "stein"
-                colour = COLOURS["model" if stein else "real"]
-                shift = -0.13 if stein else 0.17
-                axes.hlines(y + shift, r["low"], r["high"], color=colour, linewidth=1.6)
-                face = colour if stein else "none"
-                axes.plot(r["value"], y + shift, "o", color=colour, markerfacecolor=face, markersize=4.6)
-            axes.set_yticks(range(len(kinds)), kinds)
-            axes.set_ylim(len(kinds) - 0.4, -0.6)
-            axes.set_xlim(min(-0.05, float(group.low.min()) - 0.03), max(1.05, float(group.high.max()) + 0.03))
-            axes.set_xlabel("observability η")
-        stein = group[group.estimator.eq("stein")]
-        said = "; ".join(f"{k}: {words.number(v, 2)}" for k, v in zip(stein.kind, stein.value, strict=True))
-        yield Panel(f"fig2-{law}", f"η of each error on the {law}", text[str(law)],
-                    canvas.svg(f"fig2-{law}", f"Observability by kind of error on the {law}. {said}."))  # fmt: skip
+        yield observabilities(f"fig2-{law}", f"η of each error on the {law}", text[str(law)], group)
+
+
+def observabilities(name: str, title: str, text: str, group: pd.DataFrame) -> Panel:
+    """One line for each kind of error."""
+    kinds = list(dict.fromkeys(group.kind))
+    canvas = Canvas(360, 60 + 19 * len(kinds))
+    with canvas as axes:
+        axes.axvline(0, color=COLOURS["grid"], linewidth=1)
+        axes.axvline(1, color=COLOURS["grid"], linewidth=1)
+        for r in group.to_dict("records"):
+            y, first = kinds.index(r["kind"]), r["estimator"] == group.estimator.iloc[0]
+            colour = COLOURS["model" if first else "real"]
+            shift = -0.13 if first else 0.17
+            axes.hlines(y + shift, r["low"], r["high"], color=colour, linewidth=1.6)
+            face = colour if first else "none"
+            axes.plot(r["value"], y + shift, "o", color=colour, markerfacecolor=face, markersize=4.6)
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.set_ylim(len(kinds) - 0.4, -0.6)
+        axes.set_xlim(min(-0.05, float(group.low.min()) - 0.03), max(1.05, float(group.high.max()) + 0.03))
+        axes.set_xlabel("observability η")
+    main = group[group.estimator.eq(group.estimator.iloc[0])]
+    said = "; ".join(f"{k}: {words.number(v, 2)}" for k, v in zip(main.kind, main.value, strict=True))
+    return Panel(name, title, text, canvas.svg(name, f"Observability by kind of error. {said}."))
 
 
 def _fig3(data: FigureData) -> Iterator[Panel]:
@@ -147,7 +151,7 @@ def _versus(
             colour, marker = colour_of(alphas, alpha)
             rows = pairs.loc[alpha]
             axes.plot(rows[x], rows[y], marker, color=COLOURS[colour], markersize=5.5, **EDGE)
-        _logarithmic(axes, "x", "y")
+        logarithmic(axes, "x", "y")
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
     span = " to ".join(words.number(float(v), 2) for v in (pairs[y].min(), pairs[y].max()))
@@ -205,7 +209,7 @@ DRIFTS = (
 def _fig4(data: FigureData) -> Iterator[Panel]:
     table = data.tables["drift"]
     alphas, last = sorted(table.alpha.unique()), int(table.generation.max())
-    for quantity, title, label, logarithmic in DRIFTS:
+    for quantity, title, label, wide in DRIFTS:
         rows = table[table.quantity.eq(quantity)]
         finite = rows[np.isfinite(rows.value)]
         notes = tuple(data.notes) if quantity == "chi2" else ()
@@ -219,9 +223,9 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
             axes.grid(axis="y")
             for alpha, group in finite.groupby("alpha"):
                 colour, marker = colour_of(alphas, float(str(alpha)))
-                _band(axes, group, COLOURS[colour], marker)
-            if logarithmic:
-                _logarithmic(axes, "y")
+                band(axes, group, COLOURS[colour], marker)
+            if wide:
+                logarithmic(axes, "y")
             else:
                 axes.set_ylim(bottom=0)
             figures.generation_axis(axes, last)
@@ -232,7 +236,8 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
         yield Panel(f"fig4-{quantity}", title, "", canvas.svg(f"fig4-{quantity.replace('_', '-')}", alt), notes)
 
 
-def _band(axes: Axes, group: pd.DataFrame, colour: str, marker: str) -> None:
+def band(axes: Axes, group: pd.DataFrame, colour: str, marker: str) -> None:
+    """A curve over generations with its intervals."""
     high = group.high.where(np.isfinite(group.high), group.value)
     low = group.low.where(np.isfinite(group.low), group.value)
     axes.fill_between(group.generation, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from driftlaw.errors import InputError, nearest
+from driftlaw.loop.history import History
 from driftlaw.loop.reproduce import claims, closed_forms, tables
+from driftlaw.loop.reproduce.image_claims import TEXTS as IMAGE_TEXTS
+from driftlaw.loop.reproduce.image_claims import image_claims
+from driftlaw.loop.reproduce.images import Effort, image_figures
 from driftlaw.loop.reproduce.literal import STATEMENT, TITLE, literal_chains, literal_figure
 from driftlaw.loop.reproduce.perturbations import on_digits, on_mixture
-from driftlaw.loop.reproduce.records import FIGURES, Claim, FigureData, Reproduction
+from driftlaw.loop.reproduce.records import FIGURES, IMAGES, Claim, FigureData, Reproduction
 from driftlaw.loop.reproduce.study import (
     ALPHAS,
     GENERATIONS,
@@ -22,23 +27,36 @@ from driftlaw.loop.reproduce.study import (
 )
 from driftlaw.loop.reproduce.tanh_error import controlled
 from driftlaw.loop.run import threads
+from driftlaw.loop.sweep import Cell
 
-__all__ = ["FIGURES", "Reproduction", "check_names", "population_study", "reproduce"]
+__all__ = [
+    "FIGURES",
+    "IMAGES",
+    "Effort",
+    "Reproduction",
+    "check_names",
+    "population_study",
+    "reproduce",
+    "reproduce_images",
+]
 
 #: Targets that need the study.
 STUDY = frozenset({"fig1", "fig3", "fig4", "fig5", "table"})
 
 
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Targets in their order, each once; all of them for none.
+def check_names(names: Sequence[str], images: bool = False) -> tuple[str, ...]:
+    """Targets in their order, each once; for none, all those of images or all the others.
 
     Raises:
-        InputError: an unknown name, with the nearest.
+        InputError: an unknown name, with the nearest, or one of the other kind.
     """
     for name in names:
         if name not in FIGURES:
             raise InputError(f"unknown figure {name!r}", nearest(name, FIGURES))
-    return tuple(f for f in FIGURES if f in names or not names)
+        if (name in IMAGES) != images:
+            raise InputError(f"{name} is {'not ' if images else ''}made from image runs",
+                             f"{'leave out' if images else 'add'} --images")  # fmt: skip
+    return tuple(f for f in FIGURES if (f in IMAGES) == images and (f in names or not names))
 
 
 def population_study(
@@ -88,14 +106,52 @@ def reproduce(
         figures.append(made)
         found += said
     every = {c.key: c for c in found}
-    options = _options(settings or {})
-    ordered = [_with_command(every.get(key, missing), options) for key, missing in CLAIMS.items()]
+    ordered = [_with_command(every.get(key, missing), settings or {}) for key, missing in CLAIMS.items()]
+    return Reproduction({"seed": seed, **(settings or {})}, tuple(figures), tuple(ordered))
+
+
+def reproduce_images(
+    names: Sequence[str],
+    runs: Mapping[Cell, History],
+    folder: Path,
+    effort: Effort,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    watch: Callable[[str], None] = print,
+) -> Reproduction:
+    """Make the figures and claims of image runs.
+
+    Args:
+        names: targets among :data:`IMAGES`; none means all.
+        runs: finished runs of one study, by alpha and seed.
+        folder: where finished parts are kept.
+        effort: spent on the score errors.
+        seed: seed of the named streams.
+        settings: what to remember of the run.
+        watch: told about each part.
+
+    Raises:
+        InputError: an unknown target, or rows that are not images.
+    """
+    chosen = check_names(names, images=True)
+    figures = [f for f in image_figures(runs, folder, effort, seed=seed, watch=watch) if f.name in chosen]
+    every = {c.key: c for c in image_claims(figures)}
+    ordered = [_with_command(every.get(key, missing), settings or {}) for key, missing in CLAIMS.items()]
     return Reproduction({"seed": seed, **(settings or {})}, tuple(figures), tuple(ordered))
 
 
 #: Settings that a command line need not name, by mode; the others become flags of their name.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "population": {"mode": "population", "alphas": list(ALPHAS), "generations": 20, "target-se": 0.01, "seed": 0},
+    "images": {
+        "study": "fashion-mnist",
+        "preset": "laptop",
+        "alphas": list(ALPHAS),
+        "generations": 5,
+        "runs": 3,
+        "seed": 0,
+    },
     "paper": {"alphas": list(ALPHAS), "generations": 20, "target-se": 0.02, "seed": 0, "runs": 10, "samples": 100_000},
 }
 
@@ -112,7 +168,9 @@ def _options(settings: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _with_command(claim: Claim, options: str) -> Claim:
+def _with_command(claim: Claim, settings: Mapping[str, Any]) -> Claim:
+    images, mode = claim.figure in IMAGES, settings.get("mode", "population")
+    options = _options(settings) if images == (mode == "images") else "--images" if images else ""
     return replace(claim, command=f"driftlaw reproduce {claim.figure} {options}".rstrip())
 
 
@@ -167,5 +225,6 @@ CLAIMS: dict[str, Claim] = dict(
         ("drift", "table", "Drift of the second moment", "Its growth at generation 20."),
         ("controlled", "controlled", "Controlled error β tanh(x)", "Its path KL is .1403 / .5469 / 1.1973."),
         ("literal", "literal", TITLE, STATEMENT),
+        *((key, key.replace("fig-2-", "fig2-").replace("fig-", "fig"), *text) for key, text in IMAGE_TEXTS.items()),
     )
 )

@@ -24,7 +24,13 @@ FIGURES: dict[str, str] = {
     "table": "The numbers of the mixture study",
     "controlled": "The controlled error",
     "literal": "One generation simulated step by step",
+    "fig2-images": "Which errors of a trained network are seen",
+    "fig8": "Samples by fresh fraction and generation",
+    "fig9": "Drift of images in a classifier's features",
+    "fig10": "Score error of image models",
 }
+#: Those that image runs make (``driftlaw reproduce --images``).
+IMAGES = ("fig2-images", "fig8", "fig9", "fig10")
 
 
 def row(e: Estimate, **keys: Any) -> dict[str, Any]:
