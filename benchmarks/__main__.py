@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 #: Modules with run() -> JSON-ready mapping and table(mapping) -> text, quick ones first.
-NAMES = ("cuda", "kernel_sum", "sketch", "training", "approximate", "studies")
+NAMES = (
+    *("cuda", "kernel_sum", "protocol", "sketch", "training", "classifier", "diffusers_loop"),
+    *("audit", "approximate", "adaptive", "studies"),
+)
 
 
 def main() -> None:
