@@ -233,14 +233,14 @@ def studies(quick):
 
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import driftlaw as dl
+from benchmarks.machine import peak_resident
 folder = Path(sys.argv[1])
-start, wall = time.process_time(), time.perf_counter()
+imported, start, wall = peak_resident(), time.process_time(), time.perf_counter()
 found = dl.audit(folder / "real.npy", sorted(folder.glob("gen*.npy")), dimension=256)
-usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"peak_mib": usage, "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall,
+print(json.dumps({"import_mib": imported, "peak_mib": peak_resident(), "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall,
                   "measured": found.features["measured"], "drift": str(found.drift[-1])}))
 """
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import driftlaw as dl
-from benchmarks.machine import facts
+from benchmarks.machine import facts, peak_resident
 from driftlaw.measure.sketch import Sketch
 from driftlaw.measure.sketch_features import SketchFeatures
 
@@ -69,12 +69,6 @@ def rate(k: int, rows: int, repeats: int) -> dict:
     shares = [b / s for s, b in zip(seconds["sketch"], seconds["gemm"], strict=True)]
     out["share_of_gemm"] = {"median": statistics.median(shares), "min": min(shares), "max": max(shares)}
     return out
-
-
-def peak_resident() -> float:
-    """Peak MiB of this process image; getrusage would count the parent from before exec."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def peak(rows: int, k: int, source: str) -> dict:

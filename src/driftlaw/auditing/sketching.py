@@ -234,6 +234,7 @@ def _fit(
         if isinstance(chunks[0], dict)
         else np.concatenate(chunks)  # type: ignore[arg-type]
     )
+    chunks.clear()  # one copy in memory, not two
     phi = SketchFeatures.fit(rows, features, **settings)
     return dataclasses.replace(phi, warnings=(*phi.warnings, *warnings))
 

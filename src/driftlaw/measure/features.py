@@ -211,11 +211,12 @@ def _whiten(z: Tensor, warnings: list[str]) -> Affine:
     """Whitening W of the rows z: W W^T = C^{-1} on the numerical range of C, shrunk where n <= k."""
     n, k = z.shape
     mean = z.mean(dim=0)
-    covariance = (z - mean).T @ (z - mean) / (n - 1)
+    centred = z - mean
+    covariance = centred.T @ centred / (n - 1)
     if n - 1 <= k:  # as many directions as rows: the inverse would be noise
         from sklearn.covariance import ledoit_wolf_shrinkage
 
-        rho = float(ledoit_wolf_shrinkage((z - mean).numpy(), assume_centered=True))
+        rho = float(ledoit_wolf_shrinkage(centred.numpy(), assume_centered=True))
         warnings.append(f"{n} rows for {k} features: the covariance was shrunk (Ledoit-Wolf, weight {rho:.2g})")
         target = covariance.diagonal().mean()
         covariance = (1.0 - rho) * covariance + rho * target * torch.eye(k, dtype=z.dtype)
