@@ -32,6 +32,15 @@ def test_python_objects_and_plain_data_describe_the_same_study():
     assert torch.equal(Study.from_config(study.config()).source.log_prob(x), study.source.log_prob(x))
 
 
+def test_a_description_that_lacks_newer_keys_is_the_same_study():
+    study = dl.Study(source="digits", estimator=dl.KDE(0.5), policy=0.5, samples=100)
+    older = study.config()
+    del older["measures"]["critic"], older["threads"]
+    assert study.is_described_by(older)
+    assert not study.is_described_by(older | {"samples": 101})
+    assert not study.is_described_by(older | {"estimator": {"kind": "mine"}})
+
+
 def test_a_number_or_a_text_is_a_policy():
     assert small(policy=0.25).policy == dl.FixedFraction(0.25)
     assert small(policy="window:2,0.1").policy == dl.Window(2, fresh=0.1)

@@ -102,7 +102,7 @@ def resume(
     directory = RunDirectory(path)
     directory.manifest()
     config = yaml.safe_load((directory.path / CONFIG).read_text())
-    if study is not None and study.config() != config:
+    if study is not None and not study.is_described_by(config):
         raise ConfigError(f"the study given is not the one in {directory.path / CONFIG}", "start a new run for it")
     study = study or Study.from_config(config)
     return _resumed_run(directory, Setting(study, pick_device(study.device), folder=directory.path), watch)

@@ -171,6 +171,15 @@ class Study(_Config):
             raise ConfigError(f"a study is a mapping of keys, got {type(config).__name__}")
         return cls(**{str(k): v for k, v in config.items()})
 
+    def is_described_by(self, config: Mapping[str, Any]) -> bool:
+        """Whether plain data, perhaps of an older version that lacks newer keys, describe this study."""
+        if self.config() == config:
+            return True
+        try:
+            return type(self).from_config(config).config() == self.config()
+        except ConfigError:  # a part of its own maker, which only its maker can build
+            return False
+
     def to_yaml(self) -> str:
         """The resolved study as YAML."""
         return yaml.safe_dump(self.config(), sort_keys=False)

@@ -117,10 +117,7 @@ def find(root: str | os.PathLike[str]) -> dict[Cell, History]:
 
 
 def _check_same(folder: Path, study: Study) -> None:
-    if not (folder / MANIFEST).exists():
-        return
-    config = load(folder).config
-    if config != study.config() and Study.from_config(config).config() != study.config():  # older runs lack new keys
+    if (folder / MANIFEST).exists() and not study.is_described_by(load(folder).config):
         raise RunDirectoryError(f"{folder} holds a run of another study", "choose another --out")
 
 
