@@ -240,7 +240,8 @@ from benchmarks.machine import peak_resident
 folder = Path(sys.argv[1])
 imported, start, wall = peak_resident(), time.process_time(), time.perf_counter()
 found = dl.audit(folder / "real.npy", sorted(folder.glob("gen*.npy")), dimension=256)
-print(json.dumps({"import_mib": imported, "peak_mib": peak_resident(), "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall,
+print(json.dumps({"import_mib": imported, "peak_mib": peak_resident(),
+                  "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall,
                   "measured": found.features["measured"], "drift": str(found.drift[-1])}))
 """
 

@@ -23,3 +23,9 @@ def facts() -> dict[str, object]:
         "load": list(os.getloadavg()),
         "native": native.describe(build=True),
     }
+
+
+def peak_resident() -> float:
+    """Peak MiB of this process image; getrusage would count what the parent held when it started this process."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from driftlaw.estimate import Estimate
 from driftlaw.report import words
@@ -29,6 +29,17 @@ Band = tuple[list[int], np.ndarray, np.ndarray]
 def thin(count: int, most: int) -> list[int]:
     """At most `most` of the numbers 1..count, evenly spaced, first and last among them."""
     return sorted({round(x) for x in np.linspace(1, count, min(count, most))})
+
+
+def logarithmic(axes: Axes, *names: str) -> None:
+    """Logarithmic axes with plain numbers at 1 and 3 times powers of ten, powers alone over long ranges."""
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 300 * low else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def generation_axis(axes: Axes, last: int) -> None:

@@ -15,7 +15,7 @@ from driftlaw.loop.store import write_text
 from driftlaw.planning.describe import amount, answer, basis
 from driftlaw.planning.plan import Plan
 from driftlaw.report import page, words
-from driftlaw.report.figures import generation_axis
+from driftlaw.report.figures import generation_axis, logarithmic
 from driftlaw.report.svg import COLOURS, Canvas
 
 
@@ -65,7 +65,7 @@ def frontier_figure(plan: Plan) -> Markup:
         )
         if plan.budget is not None:
             axes.axhline(plan.budget, color=COLOURS["ink"], linewidth=1, linestyle=(0, (1, 2)))
-        axes.set_yscale("log")
+        logarithmic(axes, "y")
         axes.set_xlabel(f"fresh data, {plan.unit}")
         axes.set_ylabel(f"{plan.objective} drift")
     ends = plan.frontier[0], plan.frontier[-1]

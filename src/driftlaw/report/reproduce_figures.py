@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from driftlaw.loop.reproduce.records import FigureData
 from driftlaw.report import figures, words
@@ -40,17 +40,6 @@ def panels(data: FigureData) -> list[Panel]:
     makers = {"fig1": _fig1, "fig2": _fig2, "fig3": _fig3, "fig4": _fig4, "fig5": _fig5, "controlled": _controlled}
     maker = makers.get(data.name)
     return list(maker(data)) if maker else []
-
-
-def logarithmic(axes: Axes, *names: str) -> None:
-    """Logarithmic axes with plain numbers at 1 and 3 times powers of ten, powers alone over long ranges."""
-    for name in names:
-        axes.set(**{f"{name}scale": "log"})
-        axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
-        low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 300 * low else (1.0,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
-        axis.set_minor_formatter(NullFormatter())
 
 
 def colour_of(alphas: list[float], alpha: float) -> tuple[str, str]:
@@ -151,7 +140,7 @@ def _versus(
             colour, marker = colour_of(alphas, alpha)
             rows = pairs.loc[alpha]
             axes.plot(rows[x], rows[y], marker, color=COLOURS[colour], markersize=5.5, **EDGE)
-        logarithmic(axes, "x", "y")
+        figures.logarithmic(axes, "x", "y")
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
     span = " to ".join(words.number(float(v), 2) for v in (pairs[y].min(), pairs[y].max()))
@@ -225,7 +214,7 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
                 colour, marker = colour_of(alphas, float(str(alpha)))
                 band(axes, group, COLOURS[colour], marker)
             if wide:
-                logarithmic(axes, "y")
+                figures.logarithmic(axes, "y")
             else:
                 axes.set_ylim(bottom=0)
             figures.generation_axis(axes, last)

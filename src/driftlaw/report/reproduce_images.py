@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from driftlaw.loop.reproduce.records import FigureData
 from driftlaw.report import figures, words
-from driftlaw.report.reproduce_figures import Panel, band, colour_of, logarithmic, observabilities
+from driftlaw.report.reproduce_figures import Panel, band, colour_of, observabilities
 from driftlaw.report.samples import contact_sheet, png
 from driftlaw.report.svg import COLOURS, Canvas
 from driftlaw.report.vocabulary import measure
@@ -94,7 +94,7 @@ def _curves(name: str, title: str, axis: str, rows: pd.DataFrame, floor: pd.Data
             band(axes, group, COLOURS[colour], marker)
         positive = bool((finite.value > 0).all())
         if positive and finite.value.max() > 300 * finite.value.min():
-            logarithmic(axes, "y")
+            figures.logarithmic(axes, "y")
         figures.generation_axis(axes, last)
         axes.set_ylabel(axis)
     ends = finite[finite.generation.eq(last)]
