@@ -264,7 +264,9 @@ def test_every_claim_is_listed_whatever_was_measured(small):
     assert [c.key for c in found.claims] == list(loop.CLAIMS)
     measured = {c.key for c in found.claims if c.verdict != "not measured in this run"}
     assert measured == {"table-6", "drift"}
-    assert all(c.command.startswith(f"driftlaw reproduce {c.figure} --seed 1 --generations 3") for c in found.claims)
+    for c in found.claims:
+        options = "--images" if c.figure in loop.IMAGES else "--seed 1 --generations 3"
+        assert c.command == f"driftlaw reproduce {c.figure} {options}"
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -275,12 +277,12 @@ def test_makers_and_the_list_agree(small):
     for claim in made:
         listed = loop.CLAIMS[claim.key]
         assert (listed.title, listed.figure) == (claim.title, claim.figure)
-    others = {"time-only", "rotation", "controlled", "literal"}
+    others = {"time-only", "rotation", "controlled", "literal", "fig-2-images", "fig-9", "fig-10"}
     assert {c.key for c in made} | others == set(loop.CLAIMS)
 
 
 def test_names():
-    assert loop.check_names([]) == tuple(loop.FIGURES)
+    assert loop.check_names([]) + loop.IMAGES == tuple(loop.FIGURES)
     assert loop.check_names(["fig3", "fig1", "fig3"]) == ("fig1", "fig3")
     with pytest.raises(InputError, match="Did you mean 'fig3'"):
         loop.check_names(["fig33"])
