@@ -47,7 +47,8 @@ def study(tmp_path, estimator, **settings):
     path = tmp_path / "data.npy"
     if not path.exists():
         np.save(path, rows(200, 3).numpy())
-    values = {"policy": 0.5, "samples": 40, "generations": 3, "measures": {"samples": 40}, "reuse": True} | settings
+    values = {"policy": 0.5, "samples": 40, "generations": 3, "measures": {"samples": 40}, "reuse": True}
+    values |= {"threads": 1} | settings
     return dl.Study(source={"kind": "array", "path": str(path)}, estimator=estimator, **values)
 
 
