@@ -178,3 +178,9 @@ def test_names_and_efforts():
     with pytest.raises(InputError, match="below 2"):
         Effort(rows=1)
     assert estimate_of(estimates(0.1, 1, "x", 1.0, 0.2)).value == 1.0
+
+
+def test_only_what_is_asked_for_is_measured(runs, tmp_path):
+    (shown,) = image_figures(runs, tmp_path / "parts", TINY, names=("fig8",), watch=lambda what: None)
+    assert shown.name == "fig8"
+    assert not (tmp_path / "parts").exists()

@@ -22,8 +22,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from driftlaw import seeding
 from driftlaw.errors import InputError, nearest
@@ -52,8 +50,6 @@ from driftlaw.theory.propagator import propagator
 from driftlaw.theory.regimes import classify
 
 REFERENCES = ("p", "mixture", "features")
-#: Rows that are mapped to features at once.
-CHUNK = 4096
 SAMPLE_ONLY = (
     "no densities: the accumulation identity, bracket, Minkowski, steady states and the regime are in feature "
     "coordinates; Prop 3.1, 3.3, Thm 3.4, floors and the TV certificate need the densities of target and models"
@@ -169,16 +165,12 @@ class _Run(OpenRun):
         held_out = self.setting.held_out
         assert held_out is not None
         phi = found.features
-
-        def coordinates(x: Tensor) -> Tensor:
-            return torch.cat([phi(part) for part in torch.split(x, CHUNK)])
-
         # a stored row that trained the next model shares its noise with that model: new rows do not
         m = max(len(held_out), 2 * BLOCKS)
         draws = [seeding.generator(self.seed, "bounds", "rows", n) for n in range(1, N + 1)]
-        sets = [coordinates(self.model(n).sample(m, g).cpu()) for n, g in enumerate(draws, start=1)]
+        sets = [phi.in_parts(self.model(n).sample(m, g).cpu()) for n, g in enumerate(draws, start=1)]
         return feature_innovations(
-            lambda x: x, coordinates(held_out.x), sets, *self.rows.pair, seed=self.stream("halves"), name=phi.name
+            lambda x: x, phi.in_parts(held_out.x), sets, *self.rows.pair, seed=self.stream("halves"), name=phi.name
         )
 
 

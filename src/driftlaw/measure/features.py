@@ -36,6 +36,8 @@ from driftlaw.seeding import generator
 Kind = Literal["pca", "identity", "random_fourier"]
 #: The warning that concerns only distances taken in the whitened features themselves.
 INFLATES = "whitening inflates squared distances by"
+#: Rows that :meth:`FeatureMap.in_parts` maps at once.
+PART = 2048
 KINDS: tuple[str, ...] = ("pca", "identity", "random_fourier")
 
 
@@ -159,6 +161,10 @@ class FeatureMap:
                 "bring all sets to one shape first",
             )
         return self.apply(as_rows(x if self.network is None else self.network(x), "the sample", least=1))
+
+    def in_parts(self, x: Tensor) -> Tensor:
+        """phi(x), a few thousand rows at a time: raw rows of images are large in double precision."""
+        return torch.cat([self(part) for part in torch.split(x, PART)])
 
     def apply(self, rows: Tensor) -> Tensor:
         """Phi of flat rows ``[n, d]`` (or of what `network` made of rows) that are known to be finite."""

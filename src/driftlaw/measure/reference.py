@@ -38,7 +38,6 @@ KEYS = (
 CLASS_KEY, TRAINING_KEYS = "class_chi2", memorisation.KEYS
 _LEAST = 12  # rows that every measure can be given for
 _PERMUTATIONS = 499
-_PART = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +166,7 @@ class SampleReference:
             phi = phi[keep]
         found = self._measure(phi, warnings)
         if training:
-            seen = self._features_of(training)
+            seen = torch.cat([self.features.in_parts(rows) for rows in training])
             found |= memorisation.memorisation(phi, seen, self.real, seed=self.seed)
         return found
 
@@ -175,13 +174,9 @@ class SampleReference:
         """The keys of :meth:`compare` for real training rows, unseen by the fit, against held-out real rows."""
         found = self._measure(self.other, ())
         if training:
-            seen = self._features_of(training)
+            seen = torch.cat([self.features.in_parts(rows) for rows in training])
             found |= memorisation.memorisation_floor(seen, self.real, seed=self.seed)
         return found
-
-    def _features_of(self, sets: Sequence[Tensor]) -> Tensor:
-        """Features of all rows, a few thousand at a time: raw rows of images are large in double precision."""
-        return torch.cat([self.features(part) for rows in sets for part in torch.split(rows, _PART)])
 
     def classes(self, samples: Tensor) -> dict[str, Estimate]:
         """Shares of predicted classes by name, and their "entropy" in nats; empty without labels."""

@@ -22,11 +22,12 @@ import math
 from torch import Tensor
 
 from driftlaw.estimate import Estimate
+from driftlaw.measure.divergence import kl, log_densities, reverse_kl
 from driftlaw.measure.generation import PathMeasures
 from driftlaw.measure.gradient import MIN_ROWS, CriticName, gradient_energy
 from driftlaw.measure.observability import observability
-from driftlaw.measure.path import StandardNormal, initial_kl, learned_path_energy, path_energy
-from driftlaw.process.law import ExactLaw
+from driftlaw.measure.path import StandardNormal, learned_path_energy, path_energy
+from driftlaw.process.law import ExactLaw, diffuse
 from driftlaw.process.score import Field, Score
 from driftlaw.seeding import stream_seed
 
@@ -80,15 +81,16 @@ def score_path_measures(
     if law is None:
         return PathMeasures(gradient_energy=gradient, kl_standard_reverse=initial_kl_limit(rows, T))
     start = StandardNormal(tuple(rows.shape[1:]))
+    late = log_densities(start, diffuse(law, T), n=n, seed=stream("standard"))
     return PathMeasures(
         energy_ideal=path_energy(score_hat, law, law, t0, T, n=n, seed=stream("ideal")),
         energy_learned=learned_path_energy(
             score_hat, law, start, t0, T, n=min(n, PATHS), seed=stream("learned"), steps=STEPS
         ),
         observability=observability(score_hat, law, law, t0, T, n=n, seed=stream("observability")),
-        kl_standard=initial_kl(law, T, n=n, seed=stream("standard")),
+        kl_standard=kl(late),
         gradient_energy=gradient,
-        kl_standard_reverse=initial_kl(law, T, n=n, seed=stream("standard"), reverse=True),
+        kl_standard_reverse=reverse_kl(late),
     )
 
 

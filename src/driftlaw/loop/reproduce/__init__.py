@@ -135,7 +135,7 @@ def reproduce_images(
         InputError: an unknown target, or rows that are not images.
     """
     chosen = check_names(names, images=True)
-    figures = [f for f in image_figures(runs, folder, effort, seed=seed, watch=watch) if f.name in chosen]
+    figures = image_figures(runs, folder, effort, names=chosen, seed=seed, watch=watch)
     every = {c.key: c for c in image_claims(figures)}
     ordered = [_with_command(every.get(key, missing), settings or {}) for key, missing in CLAIMS.items()]
     return Reproduction({"seed": seed, **(settings or {})}, tuple(figures), tuple(ordered))

@@ -17,7 +17,7 @@ r"""The image experiments of [KTV] (its Figures 8, 9, 10, and Figure 2 on a trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from driftlaw.learn.estimator import FitContext, Generator
 from driftlaw.loop.history import History
 from driftlaw.loop.opened import OpenRun
 from driftlaw.loop.reproduce.perturbations import fields
-from driftlaw.loop.reproduce.records import FigureData, estimate_of, row
+from driftlaw.loop.reproduce.records import IMAGES, FigureData, estimate_of, row
 from driftlaw.loop.reproduce.study import over_seeds
 from driftlaw.loop.setting import Setting, training_set, unseen_rows
 from driftlaw.loop.store import write_atomic
@@ -89,7 +89,13 @@ class Flat:
 
 
 def image_figures(
-    runs: Mapping[Cell, History], folder: Path, effort: Effort, *, seed: int = 0, watch: Watch = print
+    runs: Mapping[Cell, History],
+    folder: Path,
+    effort: Effort,
+    *,
+    names: Sequence[str] = IMAGES,
+    seed: int = 0,
+    watch: Watch = print,
 ) -> list[FigureData]:
     """Measure finished image runs.
 
@@ -97,8 +103,9 @@ def image_figures(
         runs: of one study, by alpha and seed.
         folder: where the classifier and finished parts are kept; a killed analysis goes on with them.
         effort: of the score errors.
+        names: figures to make; the others cost nothing.
         seed: of the named streams.
-        watch: told about each run.
+        watch: told about each part.
 
     Raises:
         InputError: rows that are not images.
@@ -107,27 +114,40 @@ def image_figures(
     first = next(iter(opened.values()))
     if len(first.study.source.shape) != 3:
         raise InputError(f"{first.study.source.name} has rows of shape {list(first.study.source.shape)}, not images")
-    drift, errors = [], []
-    for cell, run in opened.items():
-        rank = sorted(c.seed for c in opened if c.alpha == cell.alpha).index(cell.seed)
-        used = effort if rank < effort.references else replace(effort, references=0)
-        name = str(cell.folder).replace("/", "-")
-        watch(f"{name}: drift in the classifier's features")
-        drift.append(_kept(folder / f"{name}-drift.parquet", {}, partial(_drift, run, cell, folder)))
-        watch(f"{name}: score errors")
-        settings = {**asdict(used), "seed": seed}
-        errors.append(_kept(folder / f"{name}-errors.parquet", settings, partial(_errors, run, cell, used, seed)))
-    watch("errors of known form on a network")
-    settings = {"paths": effort.paths, "steps": effort.steps, "seed": seed}
-    known = _kept(folder / "perturbations.parquet", settings, partial(perturbed, first, effort, seed))
-    seeds = min(c.seed for c in opened)
-    shown = pd.concat([_tiles(c, r) for c, r in opened.items() if c.seed == seeds], ignore_index=True)
-    return [
-        FigureData("fig2-images", {"eta": known}),
-        FigureData("fig8", {"samples": shown}),
-        FigureData("fig9", {"drift": _over_seeds(pd.concat(drift, ignore_index=True))}),
-        FigureData("fig10", {"errors": _over_seeds(pd.concat(errors, ignore_index=True))}),
-    ]
+
+    def label(cell: Cell) -> str:
+        return str(cell.folder).replace("/", "-")
+
+    def known() -> pd.DataFrame:
+        watch("errors of known form on a network")
+        settings = {"paths": effort.paths, "steps": effort.steps, "seed": seed}
+        return _kept(folder / "perturbations.parquet", settings, partial(perturbed, first, effort, seed))
+
+    def samples() -> pd.DataFrame:
+        shown = min(c.seed for c in opened)
+        return pd.concat([_tiles(c, r) for c, r in opened.items() if c.seed == shown], ignore_index=True)
+
+    def drift() -> pd.DataFrame:
+        parts = []
+        for cell, run in opened.items():
+            watch(f"{label(cell)}: drift in the classifier's features")
+            parts.append(_kept(folder / f"{label(cell)}-drift.parquet", {}, partial(_drift, run, cell, folder)))
+        return _over_seeds(pd.concat(parts, ignore_index=True))
+
+    def errors() -> pd.DataFrame:
+        parts = []
+        for cell, run in opened.items():
+            watch(f"{label(cell)}: score errors")
+            rank = sorted(c.seed for c in opened if c.alpha == cell.alpha).index(cell.seed)
+            used = effort if rank < effort.references else replace(effort, references=0)
+            settings = {**asdict(used), "seed": seed}
+            path = folder / f"{label(cell)}-errors.parquet"
+            parts.append(_kept(path, settings, partial(_errors, run, cell, used, seed)))
+        return _over_seeds(pd.concat(parts, ignore_index=True))
+
+    makers = {"fig2-images": ("eta", known), "fig8": ("samples", samples), "fig9": ("drift", drift),
+              "fig10": ("errors", errors)}  # fmt: skip
+    return [FigureData(name, {table: make()}) for name, (table, make) in makers.items() if name in names]
 
 
 def _kept(path: Path, settings: Mapping[str, Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
