@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from driftlaw.errors import InputError
+from driftlaw.errors import DriftlawError, InputError
 from driftlaw.learn.estimator import FitContext
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def fit(config: Denoiser, data: Tensor, context: FitContext) -> Saved:
     """Run a fit in ``config.processes`` processes; returns its final checkpoint.
 
     Raises:
-        InputError: fewer GPUs than processes, or a process that failed (with the end of what it printed).
+        InputError: fewer GPUs than processes, or what a process refuses, or a process that failed (with the end of
+            what it printed).
     """
     if context.device == "cuda" and torch.cuda.device_count() < config.processes:
         raise InputError(
@@ -146,6 +147,9 @@ def _wait(
         r for r, p in enumerate(started) if p.returncode
     ]
     if bad:
+        for rank in bad:  # a refusal is the same in each process, whichever ends first
+            if (refusal := folder / f"{rank}.refusal").exists():
+                raise InputError(*json.loads(refusal.read_text()))
         text = (folder / f"{bad[0]}.log").read_bytes()[-1500:].decode(errors="replace").strip()
         raise InputError(f"process {bad[0]} of the fit failed; the end of its output:\n{text}", "fit in one process")
 
@@ -176,6 +180,10 @@ def worker(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    worker(Path(sys.argv[1]))
+    try:
+        worker(Path(sys.argv[1]))
+    except DriftlawError as error:
+        (Path(sys.argv[1]) / f"{os.environ['RANK']}.refusal").write_text(json.dumps([error.what, error.fix]))
+        sys.exit(error.exit_code)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
