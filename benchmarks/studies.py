@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,36 +21,41 @@ from benchmarks.machine import facts
 STUDIES = {
     "digits": (["run", "digits"], 180),
     "gmm-paper": (["run", "gmm", "--preset", "paper"], 300),
+    "fashion-mnist-smoke": (["run", "fashion-mnist", "--preset", "smoke"], 60),
     "fashion-mnist-laptop": (["run", "fashion-mnist", "--preset", "laptop"], 900),
+    "reproduce-population": (["reproduce", "table"], 60),
+    "reproduce-paper": (["reproduce", "--paper"], 1800),
 }
 
 
 def study(args: list[str], goal: int) -> dict:
-    """Run one command in a temporary folder and account for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Run one command in a temporary folder and account for it and the processes that it starts."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "run"
         start = time.perf_counter()
-        command = [sys.executable, "-m", "driftlaw", *args, "--out", str(Path(folder) / "run"), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            raise SystemExit(f"driftlaw {' '.join(args)} failed:\n{done.stderr}")
-        document = json.loads(done.stdout)
-        report = (Path(folder) / "run/report.html").stat().st_size
+        command = [sys.executable, "-m", "driftlaw", *args, "--out", str(folder), "--json"]
+        with (Path(name) / "stderr").open("w+") as log:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.perf_counter() - start
+            if process.returncode:
+                log.seek(0)
+                raise SystemExit(f"driftlaw {' '.join(args)} failed:\n{log.read()}")
         stages: dict[str, float] = {}
-        for timing in sorted(Path(folder).glob("run/generations/*/timing.json")):
-            for name, value in json.loads(timing.read_text()).items():
-                if name != "peak_memory_mib":
-                    stages[name] = round(stages.get(name, 0.0) + value, 1)
+        for timing in sorted(folder.glob("**/generations/*/timing.json")):
+            for stage, value in json.loads(timing.read_text()).items():
+                if stage != "peak_memory_mib":
+                    stages[stage] = stages.get(stage, 0.0) + value
+        pages = sum(page.stat().st_size for page in folder.glob("*.html"))
     return {
         "command": "driftlaw " + " ".join(args),
         "seconds": round(seconds, 1),
         "goal_seconds": goal,
-        "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "peak_memory_mib": document["peak_memory_mib"],
-        "report_bytes": report,
-        "stages_seconds": stages,
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "largest_process_mib": round(used.ru_maxrss / 1024),  # KiB on Linux
+        "page_bytes": pages,
+        "stages_seconds": {stage: round(value, 1) for stage, value in stages.items()},
     }
 
 
@@ -61,11 +66,17 @@ def run(only: str | None = None) -> dict:
 
 
 def table(result: dict) -> str:
-    return "\n".join(
-        f"{s['command']}: {s['seconds']} s (goal {s['goal_seconds']}), {s['processor_seconds']} processor seconds, "
-        f"peak {s['peak_memory_mib']} MiB, {s['stages_seconds']}"
-        for s in result["studies"].values()
-    )
+    lines = [f"{'command':<40}{'seconds':>9}{'goal':>6}{'CPU s':>9}{'largest process':>18}"]
+    for s in result["studies"].values():
+        lines.append(
+            f"{s['command']:<40}{s['seconds']:>9}{s['goal_seconds']:>6}{s['processor_seconds']:>9}"
+            f"{s['largest_process_mib']:>14} MiB"
+        )
+    for s in result["studies"].values():
+        spent = sorted(s["stages_seconds"].items(), key=lambda item: -item[1])
+        if spent:
+            lines.append(f"{s['command']}: " + ", ".join(f"{name} {value}" for name, value in spent[:5]))
+    return "\n".join(lines)
 
 
 def main() -> None:

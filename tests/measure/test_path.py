@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
+from driftlaw.estimate import Estimate
 from driftlaw.measure.divergence import kl, log_densities
 from driftlaw.measure.path import (
+    MAX_GROWTH,
     PARTS,
+    STAGES,
     Horizon,
     StandardNormal,
     initial_kl,
     learned_path_energy,
     path_energy,
+    refined,
     score_error,
     time_density,
 )
@@ -109,6 +113,37 @@ def test_target_standard_error():
     hopeless = path_energy(p, Perturbed(p, lambda x, t: x**3), p, T0, T, n=4, seed=0, target_se=1e-4)
     assert hopeless.n <= 64 * 4
     assert "raise n" in hopeless.warnings[0]
+
+
+def test_draws_that_missed_a_target_stay_in_the_estimate():
+    """A rare large value must not be lost with the set that met it: the mean is that of all rows, stage by stage."""
+    sets = {
+        "": torch.ones(10),
+        "stage 1": torch.cat([torch.ones(9), torch.tensor([101.0])]),
+        "stage 2": torch.ones(999),
+    }
+    sets[""][0] = 2.0
+    asked = []
+
+    def draw(size, stage):
+        asked.append((stage, size))
+        return sets[stage][:size] if stage != "stage 2" else torch.ones(size)
+
+    got = refined(draw, lambda rows: Estimate.mean(rows, "mean"), 10, 0.08)
+    (first, second, third), rest = asked[:3], asked[3:]
+    # the pilot (mean 1.1, standard error 0.1) suggests 15 draws in all, but a stage has never fewer than n
+    assert (first, second) == (("", 10), ("stage 1", 10))
+    assert third == ("stage 2", MAX_GROWTH * 10 - 20)  # one outlier among 20: more than the limit would be needed
+    assert not rest
+    assert got.n == MAX_GROWTH * 10
+    assert got.value == pytest.approx((11 + 110 + 620) / 640)
+    assert "raise n" in got.warnings[0]
+
+    stages = []
+    refined(
+        lambda n, s: (stages.append(s), torch.tensor([-1.0, 1.02] * n))[1], lambda r: Estimate.mean(r, "m"), 2, 1e-9
+    )
+    assert 1 < len(stages) <= 1 + STAGES
 
 
 EARLY = (lambda x, t: x * (t < 0.3)[:, None], lambda d: d * (0.3 - T0))

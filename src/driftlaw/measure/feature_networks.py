@@ -241,7 +241,7 @@ class FeatureNetwork:
         prepared = self.preprocessing(part.to(self.device))
         try:
             out = self.function(prepared)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"{self.name} fails on images of shape {tuple(part.shape[1:])} ({reason})",

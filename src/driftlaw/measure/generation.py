@@ -97,8 +97,7 @@ def path_measures(
         q: the training law at time 0.
         t0: early-stopping time, > 0, where the laws are compared.
         T: horizon.
-        n: draws of each energy; observability uses half as many starting points, or a quarter if a target says
-            whether these are enough.
+        n: draws of each energy; observability uses half as many starting points.
         density_samples: draws of each law for KL, TV and chi2 at t0.
         seed: seed of the named streams.
         target_se: relative standard error of the energies and of observability to reach.
@@ -137,7 +136,7 @@ def path_measures(
             q,
             t0,
             T,
-            n=max(2, n // (2 if target_se is None else 4)),
+            n=max(2, n // 2),
             seed=stream("observability"),
             target_se=target_se,
             density=times,

@@ -13,9 +13,10 @@ kind                    settings besides channels, size, scale, mean, std       
 ``inception``           ``weights``                                                  torch-fidelity
 ======================  ===========================================================  ==========================
 
-The last three are downloaded by their packages on first use unless ``weights`` names a file. efficientnet-lite0 (Tan
-and Le, arXiv 1905.11946, the "lite" variant) has its weights in a package and 1280 features; Inception's 2048 are those
-of the usual FID; DINOv2 is arXiv 2304.07193.
+The last three are downloaded by their packages on first use unless ``weights`` names a file: one that its authors
+publish, with or without its classifier, at any resolution. efficientnet-lite0 (Tan and Le, arXiv 1905.11946, the "lite"
+variant) has its weights in a package and 1280 features; Inception's 2048 are those of the usual FID; DINOv2 is arXiv
+2304.07193.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -134,7 +136,7 @@ def _read(path: Path) -> bytes:
 def _need(package: str, install: str) -> Any:
     try:
         return importlib.import_module(package)
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:  # the latter from a torchvision of another torch
         raise ConfigError(
             f"these features need the package {package.partition('.')[0]}, which cannot be imported ({error})",
             f"install it: python -m pip install {install}",
@@ -221,24 +223,34 @@ def _module(config: Mapping[str, Any], shape: tuple[int, ...], device: str) -> F
     return FeatureNetwork.from_module(made, shape, name=attribute, preprocessing=preprocessing, device=device)
 
 
+def _state(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a weights file; nothing is unpickled."""
+    data = _read(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load
+
+            return load(data)
+        state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:  # safetensors, zip and unpickling errors share no base
+        raise _misfit(path, error) from None
+
+
+def _misfit(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"the weights {path} do not fit this network ({reason})", "save its state_dict again")
+
+
 def _load_weights(module: nn.Module, config: Mapping[str, Any]) -> None:
     if "weights" not in config:
         return
     path = Path(config["weights"]).expanduser()
-    _read(path)
+    state = _state(path)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
-    except Exception as error:  # safetensors, zip, unpickling and shape errors share no base
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the weights {path} do not fit this network ({reason})", "save its state_dict again"
-        ) from None
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _misfit(path, error) from None
 
 
 class _Pooled(nn.Module):
@@ -267,20 +279,51 @@ def _efficientnet(config: Mapping[str, Any], shape: tuple[int, ...], device: str
     )
 
 
+def _fetched(name: str, make: Callable[[], nn.Module], weights: Path | None) -> nn.Module:
+    """`make`'s network, apart from the global random state; its failures are the file's or the download's."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return make()
+    except Exception as error:  # what packages raise when they download or load shares no base
+        if weights is not None:
+            raise _misfit(weights, error) from None
+        reason = " ".join(str(error).split())[:200]
+        raise DataNotFoundError(
+            f"the weights of {name} are not on this machine and were not downloaded ({reason})",
+            "download them where there is a network, and name the file: weights",
+        ) from None
+
+
 def _timm(config: Mapping[str, Any], shape: tuple[int, ...], device: str) -> FeatureNetwork:
     timm = _need("timm", "timm")
     dinov2 = config["kind"] == "dinov2"
     name = config.get("model", "vit_small_patch14_dinov2.lvd142m")
-    options: dict[str, Any] = {"img_size": config.get("size", 224)} if dinov2 else {}
-    with torch.random.fork_rng(devices=[]):
-        net = timm.create_model(name, pretrained="weights" not in config, num_classes=0, **options)
-    _load_weights(net, config)
-    data = timm.data.resolve_model_data_config(net)
+    if not timm.is_model(name):
+        raise ConfigError(f"timm has no model {name!r}", nearest(name, timm.list_models()))
+    try:
+        published = timm.get_pretrained_cfg(name).to_dict()
+    except RuntimeError as error:
+        raise ConfigError(f"timm has no weights {name!r} ({error})", "leave out what follows the dot") from None
+    size = config.get("size", 224 if dinov2 else published["input_size"][1])
+    options: dict[str, Any] = {"num_classes": 0}
+    if published.get("fixed_input_size"):
+        options["img_size"] = size
+    weights = Path(config["weights"]).expanduser() if "weights" in config else None
+    if weights is not None:
+        heads = published["classifier"] or ()
+        heads = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
+        state = {k: v for k, v in _state(weights).items() if not k.startswith(heads)}
+        # with no classifier on either side, timm adapts names and resolution and then asks for every tensor
+        options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0}
+    net = _fetched(name, lambda: timm.create_model(name, pretrained=True, **options), weights)
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
+    if size % patch[0]:
+        raise ConfigError(
+            f"{name} cuts images into patches of {patch[0]} pixels and size is {size}",
+            f"set size to a multiple, such as {max(1, round(size / patch[0])) * patch[0]}",
+        )
     own = Preprocessing(
-        channels=data["input_size"][0],
-        size=options.get("img_size", data["input_size"][1]),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
+        channels=published["input_size"][0], size=size, mean=tuple(published["mean"]), std=tuple(published["std"])
     )
     return FeatureNetwork.from_module(
         net, shape, name=name, preprocessing=_preprocessing(config, own), device=device, batch=32
@@ -302,10 +345,18 @@ class _Bytes(nn.Module):
 
 def _inception(config: Mapping[str, Any], shape: tuple[int, ...], device: str) -> FeatureNetwork:
     package = _need("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
-    with torch.random.fork_rng(devices=[]):
-        net = package.FeatureExtractorInceptionV3(
-            "inception-v3-compat", ["2048"], feature_extractor_weights_path=config.get("weights")
-        )
+    weights = Path(config["weights"]).expanduser() if "weights" in config else None
+    source: io.BytesIO | None = None
+    if weights is not None:
+        torch.save(_state(weights), source := io.BytesIO())  # torch-fidelity unpickles: let it be what we wrote
+        source.seek(0)
+    net = _fetched(
+        "inception",
+        lambda: package.FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path=source
+        ),
+        weights,
+    )
     own = Preprocessing(channels=3, scale=255.0)
     return FeatureNetwork.from_module(
         _Bytes(net), shape, name="inception", preprocessing=_preprocessing(config, own), device=device, batch=32

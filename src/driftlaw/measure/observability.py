@@ -145,8 +145,8 @@ def observability_of_laws(
     """
     horizon, error = replace(_checked_horizon(t0, T, n, points), density=density), score_error(p_hat, q)
 
-    def measure(starts: int, stage: tuple[str, ...]) -> Estimate:
-        g = generator(seed, "observability", "laws", *stage)
+    def draw(starts: int, stage: str) -> Tensor:
+        g = generator(seed, "observability", "laws", *([stage] if stage else []))
         ends, energies = [], []
         for done in range(0, starts, ROWS):
             x = forward(q.sample(min(ROWS, starts - done), g), t0, g)
@@ -154,17 +154,19 @@ def observability_of_laws(
             paths = [_path(p_hat, q, error, horizon, x, sets, g) for _ in range(2)]
             ends.append(torch.stack([end for end, _ in paths]))
             energies.append(torch.stack([energy for _, energy in paths]))
-        return _conditional_variance(torch.cat(ends, 1), torch.cat(energies, 2), points)
+        return _conditional_variance(torch.cat(ends, 1), torch.cat(energies, 2))
 
-    return refined(measure, n, target_se)
+    method = f"conditional variance of log p_hat/q, {points} times a set"
+    return refined(draw, lambda rows: _ratio(rows[:, 1] - rows[:, 0], rows[:, 1], method), n, target_se)
 
 
-def _conditional_variance(ends: Tensor, energy: Tensor, points: int) -> Estimate:
-    """Observability from h_T ``[path, n]`` and energies ``[path, time set, n]`` of two paths from each start."""
+def _conditional_variance(ends: Tensor, energy: Tensor) -> Tensor:
+    """Var(R | start) and energy of each start ``[n, 2]``.
+
+    From h_T ``[path, n]`` and energies ``[path, time set, n]`` of two paths.
+    """
     r = ends[:, None] - energy / 2
-    conditional = (r[0] - r[1]).prod(0) / 2
-    energy = energy.mean((0, 1))
-    return _ratio(energy - conditional, energy, f"conditional variance of log p_hat/q, {points} times a set")
+    return torch.stack([(r[0] - r[1]).prod(0) / 2, energy.mean((0, 1))], 1)
 
 
 def _path(

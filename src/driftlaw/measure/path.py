@@ -42,8 +42,8 @@ from driftlaw.seeding import generator
 
 #: Rows evaluated at a time: bounds the memory, changes no distribution.
 ROWS = 8192
-#: A target standard error raises n at most by this factor.
-MAX_GROWTH = 64
+#: A target standard error raises n at most by this factor, in at most so many stages after the pilot.
+MAX_GROWTH, STAGES = 64, 3
 #: Parts of u in which :func:`time_density` looks, and the share of the draws that it spreads evenly: no weight can grow
 #: by more than 1/EVEN.
 PARTS, EVEN = 16, 0.2
@@ -183,8 +183,8 @@ def path_energy(
         T: horizon.
         n: number of (time, point) draws; rounded up to an even number.
         seed: seed of the named streams.
-        target_se: relative standard error to reach, for example 0.02. If the n draws miss it, a fresh and larger set
-            (at most 64 n) of the size that they suggest replaces them.
+        target_se: relative standard error to reach, for example 0.02. While the draws miss it, as many as they suggest
+            are added, at most three times and up to 64 n in all.
         density: of the times, from :func:`time_density`; () for the same everywhere.
 
     Returns:
@@ -196,17 +196,25 @@ def path_energy(
     horizon, error = Horizon(t0, T, density), score_error(score_hat, score)
     if n < 4:
         raise InputError(f"a path energy with an interval needs n >= 4 draws, got {n}")
-    return refined(
-        lambda size, stage: _energy(error, law, horizon, size, generator(seed, "path", "energy", *stage)), n, target_se
-    )
+
+    def draw(size: int, stage: str) -> Tensor:
+        return _pairs(error, law, horizon, size, generator(seed, "path", "energy", *([stage] if stage else [])))
+
+    return refined(draw, _energy, n, target_se)
 
 
-def refined(measure: Callable[[int, tuple[str, ...]], Estimate], n: int, target_se: float | None) -> Estimate:
-    """An estimate with as many draws as its target needs: a pilot of `n`, then a fresh set of the size it suggests.
+def refined(
+    draw: Callable[[int, str], Tensor], estimate: Callable[[Tensor], Estimate], n: int, target_se: float | None
+) -> Estimate:
+    """An estimate from as many draws as its target needs: a pilot of `n`, then what the draws so far suggest.
+
+    No draw is thrown away: a set that met a rare large value, and for that missed its target, stays in the estimate.
+    What remains is the bias of stopping where no such value was met; it falls with `n`.
 
     Args:
-        measure: maps a number of draws and the stage (a name of random streams) to an estimate.
-        n: draws of the pilot; the fresh set has at most :data:`MAX_GROWTH` times as many.
+        draw: maps a number of draws and a stage (a name of random streams; "" is the pilot) to rows.
+        estimate: of all rows so far.
+        n: draws of the pilot; all stages together have at most :data:`MAX_GROWTH` times as many.
         target_se: relative standard error to reach; None takes the pilot.
 
     Raises:
@@ -214,18 +222,25 @@ def refined(measure: Callable[[int, tuple[str, ...]], Estimate], n: int, target_
     """
     if target_se is not None and not target_se > 0:
         raise InputError(f"target_se must be positive, got {target_se}")
-    first = measure(n, ())
-    if target_se is None or first.stderr <= target_se * abs(first.value):
-        return first
-    needed = n * 1.1 * (first.stderr / (target_se * abs(first.value))) ** 2 if first.value else math.inf
-    second = measure(max(n, math.ceil(min(needed, MAX_GROWTH * n))), ("refined",))
-    if second.stderr > target_se * abs(second.value):
-        reached = second.stderr / abs(second.value) if second.value else math.inf
-        return second.warn(f"relative standard error {reached:.2g}, not the target {target_se:.2g}: raise n")
-    return second
+    rows, made = draw(n, ""), n
+    found = estimate(rows)
+    if target_se is None:
+        return found
+    for stage in range(1, STAGES + 1):
+        if found.stderr <= target_se * abs(found.value) or made >= MAX_GROWTH * n:
+            break
+        needed = 1.1 * made * (found.stderr / (target_se * abs(found.value))) ** 2 if found.value else math.inf
+        more = max(n, math.ceil(min(needed, MAX_GROWTH * n)) - made)
+        rows, made = torch.cat([rows, draw(more, f"stage {stage}")]), made + more
+        found = estimate(rows)
+    if found.stderr > target_se * abs(found.value):
+        reached = found.stderr / abs(found.value) if found.value else math.inf
+        return found.warn(f"relative standard error {reached:.2g}, not the target {target_se:.2g}: raise n")
+    return found
 
 
-def _energy(error: Score, law: Law, horizon: Horizon, n: int, g: torch.Generator) -> Estimate:
+def _pairs(error: Score, law: Law, horizon: Horizon, n: int, g: torch.Generator) -> Tensor:
+    """Two weighted squared errors in each of n/2 strata of time, ``[n/2, 2]``."""
     strata = (n + 1) // 2
     parts = []
     for start in range(0, strata, ROWS // 2):
@@ -234,7 +249,11 @@ def _energy(error: Score, law: Law, horizon: Horizon, n: int, g: torch.Generator
         t, weight = horizon.time(u.flatten())
         x = forward(law.sample(len(t), g), t, g)
         parts.append((weight * square(error.score(x, t))).reshape(-1, 2))
-    pairs = torch.cat(parts)
+    return torch.cat(parts)
+
+
+def _energy(pairs: Tensor) -> Estimate:
+    strata = len(pairs)
     stderr = math.sqrt(float((pairs[:, 0] - pairs[:, 1]).square().sum()) / 4) / strata
     method = "exact marginals, stratified times"
     estimate = Estimate.normal(float(pairs.mean()), stderr, 2 * strata, method, dof=strata)
