@@ -29,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.machine import facts
 from driftlaw.process import GaussianMixture, KernelMixture, kernel_sum, native
+from driftlaw.process.compiled import UnusableError, find_compiler
 from driftlaw.seeding import generator
 
 PEAK = """
@@ -223,14 +224,14 @@ def scaling(compiled: bool, repetitions: int) -> dict[str, dict[str, object]]:
 def multiply_add_ns(lanes: int, target: str) -> float | None:
     """Nanoseconds per independent vector multiply-add, in registers; None without a compiler."""
     try:
-        compiler = native._compiler()
+        compiler = find_compiler()
         with tempfile.TemporaryDirectory() as folder:
             source, library = Path(folder) / "peak.cpp", Path(folder) / "peak.so"
             source.write_text(PEAK.replace("LANES", str(lanes)).replace("TARGET", json.dumps(target)))
             flags = ["-O2", "-ffp-contract=fast", "-fPIC", "-shared", "-w"]
             subprocess.run([*compiler.command, *flags, str(source), "-o", str(library)], check=True)
             peak = ctypes.CDLL(str(library)).peak
-    except (native._UnusableError, OSError, subprocess.SubprocessError):
+    except (UnusableError, OSError, subprocess.SubprocessError):
         return None
     peak.argtypes, peak.restype = [ctypes.c_long, ctypes.c_float, ctypes.c_float], ctypes.c_float
     best, n = math.inf, 5_000_000

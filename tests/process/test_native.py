@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from driftlaw.process import kernel_sum, native
+from driftlaw.process.compiled import find_compiler
 from driftlaw.process.kernel_sum import KernelMixture
 from driftlaw.seeding import generator
 from oracles import kernel_twin
@@ -241,7 +242,7 @@ for target; do :; done
 @needs_native
 @pytest.mark.heavy
 def test_two_first_users_at_once_and_a_damaged_library(tmp_path):
-    copy = fake_compiler(tmp_path / "bin", f"sleep 1; cp {native._path(native._compiler())} $target")
+    copy = fake_compiler(tmp_path / "bin", f"sleep 1; cp {native.SOURCE.path(find_compiler())} $target")
     both = [outcome(process) for process in [start(tmp_path, **copy), start(tmp_path, **copy)]]
     assert both[0] == both[1]
     assert both[0][1].endswith("compiled by c++ 9.9")
@@ -275,8 +276,8 @@ def test_a_failure_is_told_and_a_use_refused(tmp_path, monkeypatch):
     for name, value in fake_compiler(tmp_path / "bin", "echo broken >&2; exit 1").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._compiler.cache_clear()
-    native._load.cache_clear()
+    find_compiler.cache_clear()
+    native.SOURCE.forget()
     try:
         assert native.describe() == "not compiled yet: c++ 9.9 will do it at the first large sum"
         assert not native.available()
@@ -285,24 +286,24 @@ def test_a_failure_is_told_and_a_use_refused(tmp_path, monkeypatch):
             native.Packed(torch.zeros(3, 2))
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        native._load.cache_clear()
+        native.SOURCE.forget()
         assert "set XDG_CACHE_HOME" in native.describe(build=True)
     finally:
         monkeypatch.undo()
-        native._compiler.cache_clear()
-        native._load.cache_clear()
+        find_compiler.cache_clear()
+        native.SOURCE.forget()
 
 
 @needs_native
 def test_a_wrong_library_is_not_trusted(monkeypatch):
-    native._load.cache_clear()
+    native.SOURCE.forget()
     try:
-        monkeypatch.setattr(native, "_right", lambda handle: False)
+        monkeypatch.setattr(native.SOURCE, "right", lambda handle: False)
         assert "wrong" in native.describe(build=True)
         assert not native.available()
     finally:
         monkeypatch.undo()
-        native._load.cache_clear()
+        native.SOURCE.forget()
 
 
 def test_importing_compiles_nothing(tmp_path):

@@ -1,27 +1,12 @@
-r"""The compiled twin of the hot sum: kernel_sum.cpp, built on first use when this machine has a C++ compiler.
+r"""The compiled twin of the hot sum: kernel_sum.cpp, built at the first large float32 sum.
 
-Nothing is compiled at import or at installation. The first large float32 sum looks for a compiler (``$CXX``, c++, g++,
-clang++), builds ``kernel_sum.cpp`` in seconds and keeps the library in ``$XDG_CACHE_HOME/driftlaw`` (default
-``~/.cache/driftlaw``), under a hash of the source, the flags, the compiler's version and the architecture. It holds
-AVX2 and AVX-512 code, between which the processor decides at load time, and portable code to check them by. Before it
-is trusted, it is tried against the formula in float64. Whatever fails, the sums are done by PyTorch and
-:func:`describe` says why.
-
-``DRIFTLAW_NATIVE=0`` in the environment switches it off.
+How it is built, kept and distrusted is the page of :mod:`driftlaw.process.compiled`. Whatever fails, the sums are done
+by PyTorch and :func:`describe` says why.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import re
-import shlex
-import shutil
-import subprocess
-import tempfile
 import weakref
 from pathlib import Path
 from typing import NamedTuple
@@ -29,11 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SOURCE, HEADER = (Path(__file__).with_name(name) for name in ("kernel_sum.cpp", "kernel_lanes.hpp"))
-#: -ffast-math would break the exponential; multiply-adds may be fused, sums may not be reordered.
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-w")
-COMPILERS = ("c++", "g++", "clang++")
-INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
+from driftlaw.process.compiled import INSTRUCTION_SETS, Source
+
+__all__ = ["INSTRUCTION_SETS", "SOURCE", "NativeSums", "Packed", "available", "describe"]
 #: Below this many multiply-adds per thread, starting a thread costs more than it saves.
 _WORK_PER_THREAD = 2_000_000
 
@@ -54,17 +37,6 @@ class NativeSums(NamedTuple):
     lost: Tensor
 
 
-class Library(NamedTuple):
-    """A loaded library, or None and the reason."""
-
-    handle: ctypes.CDLL | None
-    story: str
-
-
-class _UnusableError(Exception):
-    """Why there is no compiled path."""
-
-
 class Packed:
     """Centres in the order and layout of the compiled path.
 
@@ -77,7 +49,7 @@ class Packed:
     """
 
     def __init__(self, centres: Tensor, weights: Tensor | None = None) -> None:
-        handle, story = _library()
+        handle, story = SOURCE.library()
         if handle is None:
             raise RuntimeError(f"the compiled kernel sum is {story}")
         centres = centres.double().contiguous()
@@ -114,135 +86,24 @@ class Packed:
 
 def available() -> bool:
     """Whether the compiled path can be used; compiles it at the first call."""
-    return _library().handle is not None
+    return SOURCE.available()
 
 
 def describe(build: bool = False) -> str:
-    """One line for people: "AVX2, compiled by g++ 12.2.0", or "absent: " and the reason.
-
-    Args:
-        build: compile now if it was not compiled before; else only say that it will be.
-    """
-    try:
-        _check_switch()
-        compiler = _compiler()
-        if not build and not _load.cache_info().currsize and not _path(compiler).exists():
-            return f"not compiled yet: {_name(compiler)} will do it at the first large sum"
-    except (_UnusableError, OSError) as reason:
-        return f"absent: {reason}"
-    return _library().story
+    """One line for people, as :meth:`driftlaw.process.compiled.Source.describe`."""
+    return SOURCE.describe(build)
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def _check_switch() -> None:
-    if os.environ.get("DRIFTLAW_NATIVE", "1").strip().lower() in ("0", "off", "no", "false"):
-        raise _UnusableError("switched off by DRIFTLAW_NATIVE")
-
-
-def _library() -> Library:
-    try:
-        _check_switch()
-    except _UnusableError as reason:
-        return Library(None, f"absent: {reason}")
-    return _load()
-
-
-@functools.cache
-def _load() -> Library:
-    try:
-        compiler = _compiler()
-        path = _path(compiler)
-        if not path.exists():
-            _build(compiler, path)
-        try:
-            handle = _open(path)
-        except OSError:  # a damaged file: once more
-            _build(compiler, path)
-            handle = _open(path)
-        if handle.driftlaw_isa() == 0:
-            raise _UnusableError("this processor has neither AVX2 nor AVX-512, and without them PyTorch is faster")
-        library = Library(handle, f"{INSTRUCTION_SETS[handle.driftlaw_isa()]}, compiled by {_name(compiler)}")
-    except (_UnusableError, OSError, AttributeError, subprocess.SubprocessError) as reason:
-        return Library(None, f"absent: {reason}")
-    return library if _right(handle) else Library(None, f"absent: {_name(compiler)} built a library that is wrong")
-
-
-class _Compiler(NamedTuple):
-    command: tuple[str, ...]
-    version: str
-
-
-@functools.cache
-def _compiler() -> _Compiler:
-    """The first compiler that answers ``--version``.
-
-    Raises:
-        _UnusableError: none does.
-    """
-    for name in (os.environ.get("CXX", ""), *COMPILERS):
-        command = tuple(shlex.split(name))
-        if not command or shutil.which(command[0]) is None:
-            continue
-        try:
-            answer = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return _Compiler(command, answer.stdout.splitlines()[0] if answer.stdout else "")
-    raise _UnusableError("no C++ compiler")
-
-
-def _name(compiler: _Compiler) -> str:
-    """Name and version number, such as "g++ 12.2.0"."""
-    number = re.search(r"\d+(\.\d+)+", compiler.version)
-    return " ".join([Path(compiler.command[0]).name, *([number[0]] if number else [])])
-
-
-def _path(compiler: _Compiler) -> Path:
-    """Where the library of this source, compiler and architecture lives."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "driftlaw"
-    key = hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes())
-    for part in (*FLAGS, *compiler.command, compiler.version, platform.system(), platform.machine()):
-        key.update(b"\0" + part.encode())
-    return cache / f"kernel_sum-{key.hexdigest()[:24]}.so"
-
-
-def _build(compiler: _Compiler, path: Path) -> None:
-    """Compile into a temporary file beside `path`, then rename: other processes see the whole file or none.
-
-    Raises:
-        _UnusableError: the compiler failed, or the cache cannot be written.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as folder:
-            target = Path(folder) / path.name
-            subprocess.run(
-                [*compiler.command, *FLAGS, str(SOURCE), "-o", str(target)],
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=True,
-            )
-            target.replace(path)
-    except subprocess.CalledProcessError as failure:
-        first = (failure.stderr or "").strip().splitlines() or [f"exit code {failure.returncode}"]
-        raise _UnusableError(f"{_name(compiler)} failed: {first[0]}") from failure
-    except OSError as failure:
-        raise _UnusableError(f"{path.parent} cannot be used ({failure.strerror}); set XDG_CACHE_HOME") from failure
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    handle = ctypes.CDLL(str(path))
+def _declare(handle: ctypes.CDLL) -> None:
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    handle.driftlaw_isa.argtypes, handle.driftlaw_isa.restype = [], number
     handle.driftlaw_pack.argtypes, handle.driftlaw_pack.restype = [pointer, pointer, integer, integer], pointer
     handle.driftlaw_free.argtypes, handle.driftlaw_free.restype = [pointer], None
     handle.driftlaw_sums.argtypes = [*[pointer] * 4, integer, number, number, *[pointer] * 4]
     handle.driftlaw_sums.restype = number
-    return handle
 
 
 def _right(handle: ctypes.CDLL) -> bool:
@@ -259,3 +120,8 @@ def _right(handle: ctypes.CDLL) -> bool:
     r = logits.softmax(1)
     pairs = ((log_sum, (logits.exp().mean(1)).log()), (mean, r @ c), (square, r @ c.square().sum(1)))
     return not failed and all(torch.allclose(got, wanted, rtol=1e-5, atol=1e-5) for got, wanted in pairs)
+
+
+_HERE = Path(__file__).parent
+#: The library. Without vector instructions PyTorch is faster.
+SOURCE = Source((_HERE / "kernel_sum.cpp", _HERE / "kernel_lanes.hpp"), "large sum", 1, _declare, _right)
