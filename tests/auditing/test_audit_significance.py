@@ -29,6 +29,35 @@ def test_hotelling_by_hand():
     assert found.method.startswith("Hotelling")
 
 
+@pytest.mark.parametrize(("n0", "n", "wide"), [(400, 12, 3.0), (12, 400, 3.0), (50, 40, 0.2)])
+def test_one_feature_is_welchs_test(n0, n, wide):
+    """The degrees of freedom with one feature are Welch's: pooled ones (n_0 + n - 2) would be off by a factor of 36."""
+    rng = np.random.default_rng(10)
+    x, y = rng.standard_normal((n0, 1)), wide * rng.standard_normal((n, 1)) + 0.7
+    found = p_value(Coordinates.of(Moments.of(x), [Moments.of(y)]), 1)
+    assert found.value == pytest.approx(stats.ttest_ind(x[:, 0], y[:, 0], equal_var=False).pvalue, rel=1e-9)
+
+
+def test_degrees_of_freedom_of_krishnamoorthy_and_yu():
+    """Their statistic and degrees of freedom written out in the features themselves: no whitening, an explicit sum."""
+    rng = np.random.default_rng(11)
+    k, x = 3, rng.standard_normal((300, 3))
+    y = rng.standard_normal((30, 3)) @ np.diag([4.0, 1.0, 0.3]) + 0.4
+    parts = [(len(z), np.cov(z.T) / len(z)) for z in (x, y)]
+    total = parts[0][1] + parts[1][1]
+    bottom = 0.0
+    for rows, part in parts:
+        h = part @ np.linalg.inv(total)
+        bottom += (np.trace(h @ h) + np.trace(h) ** 2) / (rows - 1)
+    nu = (k + k**2) / bottom
+    assert nu < 60  # far from the pooled 328
+    gap = y.mean(0) - x.mean(0)
+    t2 = gap @ np.linalg.solve(total, gap)
+    by_hand = stats.f.sf(t2 * (nu - k + 1) / (nu * k), k, nu - k + 1)
+    found = p_value(Coordinates.of(Moments.of(x), [Moments.of(y)]), 1)
+    assert found.value == pytest.approx(by_hand, rel=1e-9)
+
+
 @pytest.mark.parametrize(("n0", "n", "k"), [(400, 400, 3), (300, 200, 60)])
 def test_an_invertible_map_of_the_features_changes_nothing(n0, n, k):
     rng = np.random.default_rng(1)
@@ -106,6 +135,53 @@ def test_null_range_holds_real_rows():
         _, low, high = null_range(c, 1)
         inside += low <= c.drift(1).value <= high
     assert inside >= 267
+
+
+def few_rows(seed=12):
+    """40 real rows of 30 correlated features (nothing is inverted), two unlike generations, a holdout."""
+    rng = np.random.default_rng(seed)
+    mix = rng.standard_normal((30, 30))
+    sets = [rng.standard_normal((40, 30)), rng.standard_normal((50, 30)), rng.standard_normal((25, 30)) @ mix]
+    return [*map(Moments.of, sets), Moments.of(rng.standard_normal((60, 30)) @ mix.T)]
+
+
+def test_real_covariances_do_not_enter_the_null_of_the_diagonal_metric():
+    """Features fitted on the real rows make their covariance the identity; only the real variances may be used."""
+    real, first, second, held = few_rows()
+    bare = Moments(real.n, real.mean, np.diag(np.diag(real.covariance)))
+    for holdout in (None, held):
+        one, two = (Coordinates.of(r, [first, second], holdout=holdout) for r in (real, bare))
+        assert one.whitening.diagonal
+        for i in (1, 2):
+            assert p_value(one, i) == p_value(two, i)
+            assert null_range(one, i) == null_range(two, i)
+
+
+@pytest.mark.parametrize("with_holdout", [False, True])
+def test_null_moments_of_the_diagonal_metric_by_hand(with_holdout):
+    """Real rows' noise is that of the holdout, else of the very generation tested, also beside an unlike first one."""
+    real, first, second, held = few_rows()
+    A = np.diag((real.n - 3) / (real.n - 1) / np.diag(real.covariance))
+
+    def product(a, b):
+        """tr(A C A C'), less the sampling error of one matrix where both are the same."""
+        value = np.trace(A @ a.covariance @ A @ b.covariance)
+        if a is not b:
+            return value
+        m, trace = a.n - 1, np.trace(A @ a.covariance)
+        return max(m**2 / ((m - 1) * (m + 2)) * (value - trace**2 / m), trace**2 / 30)
+
+    c = Coordinates.of(real, [first, second], holdout=held if with_holdout else None)
+    for i, generation in enumerate((first, second), start=1):
+        stands = held if with_holdout else generation
+        mean = np.trace(A @ stands.covariance) / real.n + np.trace(A @ generation.covariance) / generation.n
+        square = product(stands, stands) / real.n**2 + product(generation, generation) / generation.n**2
+        square += 2 * product(stands, generation) / (real.n * generation.n)
+        gap = generation.mean - real.mean
+        by_hand = stats.chi2.sf(gap @ A @ gap * mean / square, mean**2 / square)
+        assert p_value(c, i).value == pytest.approx(by_hand, rel=1e-9)
+    # the error of the drift itself: one matrix that stands for both sets is corrected in the mixed term as well
+    assert c.trace_product(0, 1) == pytest.approx(product(held if with_holdout else first, first), rel=1e-9)
 
 
 def test_holm_against_its_definition():

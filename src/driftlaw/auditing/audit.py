@@ -189,7 +189,7 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
     out, warnings = [], []
     value, method = 0.0, "expectation of real rows; interval: where their drift falls 95 % of the time"
     if held is not None:
-        against = Coordinates.of(real, [held], whitening=c.whitening, holdout=held)
+        against = Coordinates.of(real, [held], whitening=c.whitening)
         measured, p = against.drift(1), p_value(against, 1).value
         value = measured.value
         method = f"holdout ({held.n} rows) against real; interval: where real rows fall 95 % of the time at this size"

@@ -164,6 +164,7 @@ class Coordinates:
         means: ``[N + 1, r]`` whitened means; row 0 is 0.
         covariances: N + 1 matrices ``[r, r]`` of single whitened rows; the real one is what stands for the real rows'
             noise: the identity where they made the metric, else that of the holdout, else that of generation 1.
+        behind: ``[N + 1]`` rows that each of them was computed from.
         holdout: whether the real one is that of the holdout.
     """
 
@@ -171,6 +172,7 @@ class Coordinates:
     sizes: Array
     means: Array
     covariances: tuple[Array, ...]
+    behind: Array
     holdout: bool
     _squares: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
 
@@ -188,14 +190,15 @@ class Coordinates:
         sets = (real, *generations)
         means = np.stack([(np.asarray(s.mean) - w.mean) @ w.matrix for s in sets])
         covariances = [w.matrix.T @ np.asarray(s.covariance) @ w.matrix for s in generations]
+        sizes = np.array([s.n for s in sets], np.float64)
+        behind = sizes.copy()
         if not w.diagonal:
             noise = np.eye(w.rank)
         elif holdout is not None:
-            noise = w.matrix.T @ np.asarray(holdout.covariance) @ w.matrix
+            noise, behind[0] = w.matrix.T @ np.asarray(holdout.covariance) @ w.matrix, holdout.n
         else:
-            noise = covariances[0]
-        sizes = np.array([s.n for s in sets], np.float64)
-        return cls(w, sizes, means, (noise, *covariances), w.diagonal and holdout is not None)
+            noise, behind[0] = covariances[0], sizes[1]
+        return cls(w, sizes, means, (noise, *covariances), behind, w.diagonal and holdout is not None)
 
     @property
     def rank(self) -> int:
@@ -218,14 +221,14 @@ class Coordinates:
         return np.asarray(self.means @ self.means.T)
 
     def trace_product(self, i: int, j: int) -> float:
-        """tr(A C_i A C_j); for i = j the square of the sampling error of C_i is taken off."""
+        """tr(A C_i A C_j); where one matrix stands for both, the square of its sampling error is taken off."""
         i, j = min(i, j), max(i, j)
         if (i, j) not in self._squares:
             value = float((self.covariances[i] * self.covariances[j]).sum())
             if i == 0 and not self.whitening.diagonal:
                 value *= self.whitening.spread
-            elif i == j:
-                n, trace = float(self.sizes[i]), float(self.traces[i])
+            elif self.covariances[i] is self.covariances[j]:
+                n, trace = float(self.behind[j]), float(self.traces[j])
                 unbiased = (n - 1.0) ** 2 / ((n - 2.0) * (n + 1.0)) * (value - trace**2 / (n - 1.0))
                 value = max(unbiased, trace**2 / self.rank)
             self._squares[i, j] = value

@@ -43,10 +43,10 @@ def p_value(coordinates: Coordinates, i: int) -> Estimate:
     r, c = coordinates.rank, coordinates.means[i] - coordinates.means[0]
     least, whitening = int(min(n0, n)), coordinates.whitening
     if r <= INVERT_UP_TO * least and not whitening.diagonal:
-        v0, v = np.eye(r) * whitening.factor / n0, coordinates.covariances[i] / n
-        root = np.asarray(np.linalg.cholesky(v0 + v), np.float64)
-        nu = _degrees(root, v0, n0, v, n)
-        t2 = float((np.linalg.solve(root, c) ** 2).sum())
+        v0 = whitening.factor / n0  # times the identity: real rows made the metric
+        inverse: Array = np.asarray(np.linalg.inv(v0 * np.eye(r) + coordinates.covariances[i] / n), np.float64)
+        nu = _degrees(v0 * inverse, n0, n)
+        t2 = float(c @ inverse @ c)
         p = float(stats.f.sf(t2 * (nu - r + 1.0) / (nu * r), r, nu - r + 1.0))
         return _p(p, least, f"Hotelling's T2 with F({r}, {nu - r + 1.0:.4g}), unequal covariances")
     mean, square = _null_moments(coordinates, i)
@@ -90,13 +90,17 @@ def _null_moments(coordinates: Coordinates, i: int) -> tuple[float, float]:
     return float(mean), float(square)
 
 
-def _degrees(root: Array, v0: Array, n0: float, v: Array, n: float) -> float:
-    """Krishnamoorthy and Yu's degrees of freedom, between min(n_0, n) - 1 and n_0 + n - 2."""
-    r, total = len(root), 0.0
-    for part, rows in ((v0, n0), (v, n)):
-        inner = np.linalg.solve(root, np.linalg.solve(root, part).T)
-        total += float((inner**2).sum() + np.trace(inner) ** 2) / (rows - 1.0)
-    return (r + r**2) / total
+def _degrees(share: Array, n0: float, n: float) -> float:
+    r"""Krishnamoorthy and Yu's degrees of freedom, between min(n_0, n) - 1 and n_0 + n - 2.
+
+    .. math:: \nu = \frac{r + r^2}{\sum_j [\mathrm{tr} H_j^2 + (\mathrm{tr} H_j)^2]/(n_j - 1)},
+       \qquad H_j = (V_0 + V_i)^{-1} V_j,
+
+    H_0 = `share`, H_i = 1 - H_0. With one feature it is Welch's.
+    """
+    r = len(share)
+    parts = ((share, n0), (np.eye(r) - share, n))
+    return (r + r**2) / sum(float((h * h.T).sum() + np.trace(h) ** 2) / (rows - 1.0) for h, rows in parts)
 
 
 def _p(p: float, n: int, method: str) -> Estimate:
