@@ -1,9 +1,11 @@
 """Audits judged on data that are made to be judged: level and power of the drift test, coverage, speed, memory.
 
-    python -m benchmarks.audit [--quick] [--only level] [--json FILE]
+    python -m benchmarks.audit [--quick] [--only level] [--json FILE] [--lines FILE]
 
 - level: rejection at 5 % of the drift test where there is no drift, at n rows and k Gaussian features (sufficient
-  statistics drawn directly: Gaussian means, Bartlett's Wishart covariances) and for uneven and heavy-tailed rows.
+  statistics drawn directly: Gaussian means, Bartlett's Wishart covariances; some cells from rows as well, to compare)
+  and for uneven and heavy-tailed rows. With --lines each batch of repetitions is kept in that file as it is done and
+  is not done again by a later run.
 - power: against the permutation test of the MMD at equal level, and CPU seconds of both.
 - recursions: blind audits of Gaussian recursions with known alpha and innovations: share of effective alphas inside
   their interval, of alignments, of forecasts that hold the exact drift to come.
@@ -33,6 +35,7 @@ from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
 from driftlaw.auditing.significance import p_value
 from driftlaw.measure.twosample import mmd_permutation
+from driftlaw.seeding import numpy_generator
 
 
 @dataclass
@@ -49,8 +52,8 @@ def of_rows(x):
 
 
 def gaussian_moments(rng, n, k):
-    """Mean and covariance of n standard normal rows, without the rows where n > k (Bartlett's decomposition)."""
-    if n <= 2 * k:
+    """Mean and covariance of n standard normal rows; where n > k without the rows, by Bartlett's decomposition."""
+    if n <= k:
         return of_rows(rng.standard_normal((n, k)))
     root = np.tril(rng.standard_normal((k, k)), -1)
     root[np.arange(k), np.arange(k)] = np.sqrt(rng.chisquare(n - 1 - np.arange(k)))
@@ -72,37 +75,49 @@ def _correlated(z):
     return x
 
 
-def rejections(pairs):
-    p = np.array([p_value(Coordinates.of(a, [b]), 1).value for a, b in pairs])
-    return {"rejected": float((p < 0.05).mean()), "repetitions": len(p)}
+#: Laws that are drawn as sufficient statistics; all others are drawn as rows.
+GAUSSIAN = "Gaussian"
+LAWS["Gaussian, from rows"] = lambda rng, n, k: rng.standard_normal((n, k))
+
+#: law, n, k, real rows and repetitions of the table of levels, quick ones first
+CELLS = [
+    *((GAUSSIAN, n, k, real, 10_000 if k <= 10 else 2000 if k <= 300 else 1000)
+      for k in (2, 10, 100, 300, 1000) for n in (200, 2000, 20_000) for real in sorted({n, 20_000})),
+    *((law, n, k, n, 10_000 if k == 10 else 2000) for law in LAWS for n in (200, 2000) for k in (10, 100)),
+]  # fmt: skip
+BATCH = 100
 
 
-def level(quick):
-    """Rejection under no drift."""
-    return [_gaussian(n, k, real, quick) for n, k, real in CELLS] + _other_laws(quick)
+def _batch(law, n, k, real, batch):
+    """Rejections among BATCH pairs of sets of one law."""
+    rng, rejected = numpy_generator(0, "level", law, n, k, real, batch), 0
+    draw = gaussian_moments if law == GAUSSIAN else lambda rng, n, k: of_rows(LAWS[law](rng, n, k))
+    for _ in range(BATCH):
+        reference, other = draw(rng, real, k), draw(rng, n, k)
+        rejected += p_value(Coordinates.of(reference, [other]), 1).value < 0.05
+    return int(rejected)
 
 
-#: n, k and real rows of the table of levels
-CELLS = [(n, k, real) for n in (200, 2000, 20_000) for k in (2, 10, 100, 300, 1000)
-         for real in sorted({n, 20_000} if k <= 10 else {n})]  # fmt: skip
-
-
-def _gaussian(n, k, real, quick=False):
-    reps = {2: 2000, 10: 2000, 100: 1000, 300: 200, 1000: 40}[k] * (5 if n == 200 and k >= 300 else 1)
-    reps //= 4 if quick else 1
-    rng = np.random.default_rng([n, k, real])
-    found = rejections((gaussian_moments(rng, real, k), gaussian_moments(rng, n, k)) for _ in range(reps))
-    return {"law": "Gaussian", "real": real, "n": n, "k": k, **found}
-
-
-def _other_laws(quick):
+def level(quick, lines=None):
+    """Rejection under no drift; `lines` is a file of finished batches, which are not done again."""
+    done = {}
+    if lines is not None and lines.exists():
+        for text in lines.read_text().splitlines():
+            row = json.loads(text)
+            done[tuple(row["cell"])] = row["rejected"]
     out = []
-    for law, draw in LAWS.items():
-        for n, k in ((200, 10), (200, 100), (2000, 10), (2000, 100)):
-            rng = np.random.default_rng([len(law), n, k])
-            reps = (1000 if n * k <= 20_000 else 200) // (4 if quick else 1)
-            found = rejections((of_rows(draw(rng, n, k)), of_rows(draw(rng, n, k))) for _ in range(reps))
-            out.append({"law": law, "real": n, "n": n, "k": k, **found})
+    for law, n, k, real, repetitions in CELLS:
+        rejected, batches = 0, range(repetitions // BATCH // (4 if quick else 1))
+        for batch in batches:
+            cell = (law, n, k, real, batch)
+            if cell not in done:
+                done[cell] = _batch(*cell)
+                if lines is not None:
+                    with lines.open("a") as file:
+                        file.write(json.dumps({"cell": cell, "rejected": done[cell]}) + "\n")
+            rejected += done[cell]
+        total = BATCH * len(batches)
+        out.append({"law": law, "real": real, "n": n, "k": k, "rejected": rejected / total, "repetitions": total})
     return out
 
 
@@ -269,12 +284,12 @@ def _memory(n, generations, d=256):
 PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory}
 
 
-def run(quick: bool = True, only: str | None = None) -> dict:
+def run(quick: bool = True, only: str | None = None, lines: Path | None = None) -> dict:
     result = {"machine": facts(), "quick": quick}
     for name, part in PARTS.items():
         if only in {None, name}:
             start = time.process_time()
-            result[name] = part(quick)
+            result[name] = level(quick, lines) if part is level else part(quick)
             result[f"{name}_cpu_s"] = round(time.process_time() - start, 1)
     return result
 
@@ -304,8 +319,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few minutes on one core")
     parser.add_argument("--only", choices=list(PARTS))
     parser.add_argument("--json", type=Path, help="also write the result here")
+    parser.add_argument("--lines", type=Path, help="keep finished batches of the levels here and go on from them")
     options = parser.parse_args()
-    result = run(options.quick, options.only)
+    result = run(options.quick, options.only, options.lines)
     print(table(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
