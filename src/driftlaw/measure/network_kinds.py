@@ -21,6 +21,7 @@ variant) has its weights in a package and 1280 features; Inception's 2048 are th
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -230,11 +231,14 @@ def _state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load
 
-            return load(data)
-        state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return state
+            state = load(data)
+        else:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if not (isinstance(state, dict) and state and all(isinstance(v, Tensor) for v in state.values())):
+            raise ValueError("it is not a mapping from names to tensors")
     except Exception as error:  # safetensors, zip and unpickling errors share no base
         raise _misfit(path, error) from None
+    return state
 
 
 def _misfit(path: Path, error: Exception) -> InputError:
@@ -249,7 +253,7 @@ def _load_weights(module: nn.Module, config: Mapping[str, Any]) -> None:
     state = _state(path)
     try:
         module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except RuntimeError as error:
         raise _misfit(path, error) from None
 
 
@@ -299,7 +303,8 @@ def _timm(config: Mapping[str, Any], shape: tuple[int, ...], device: str) -> Fea
     dinov2 = config["kind"] == "dinov2"
     name = config.get("model", "vit_small_patch14_dinov2.lvd142m")
     if not timm.is_model(name):
-        raise ConfigError(f"timm has no model {name!r}", nearest(name, timm.list_models()))
+        close = difflib.get_close_matches(name, timm.list_models(), n=5)
+        raise ConfigError(f"timm has no model {name!r}", f"timm.list_models() names them, for example {close}")
     try:
         published = timm.get_pretrained_cfg(name).to_dict()
     except RuntimeError as error:
@@ -314,7 +319,7 @@ def _timm(config: Mapping[str, Any], shape: tuple[int, ...], device: str) -> Fea
         heads = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
         state = {k: v for k, v in _state(weights).items() if not k.startswith(heads)}
         # with no classifier on either side, timm adapts names and resolution and then asks for every tensor
-        options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0}
+        options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0, "custom_load": False}
     net = _fetched(name, lambda: timm.create_model(name, pretrained=True, **options), weights)
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
     if size % patch[0]:
