@@ -45,7 +45,7 @@ def test_the_line_is_understood(found):
     assert found.innovation.low <= 0.04 <= found.innovation.high
     next_drift = (0.2 * sum(0.7**j for j in range(7))) ** 2
     assert found.forecast(1)[0].low <= next_drift <= found.forecast(1)[0].high
-    assert "the same error is made again and again" in words.alignment_words(found)
+    assert "point the same way and add up (systematic bias)" in words.alignment_words(found)
     assert "x0 by +" in words.moved_words(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from driftlaw.auditing.record import Audit
 from driftlaw.estimate import Estimate
+from driftlaw.loop import bounds_report
 
 
 def number(e: Estimate) -> str:
@@ -57,16 +58,9 @@ def alpha_words(audit: Audit) -> str:
 
 def alignment_words(audit: Audit) -> str:
     """What the alignment of innovations means."""
-    k = audit.alignment
-    if k.is_refused:
-        return f"Alignment of innovations is not given: {k.warnings[0]}."
-    if k.low > 0.5:
-        meaning = "the same error is made again and again (systematic bias)"
-    elif k.high < 0.5:
-        meaning = "each generation errs in its own direction (sampling noise)"
-    else:
-        meaning = "too uncertain to tell bias from noise"
-    return f"Alignment κ = {number(k)}: {meaning}. Mean innovation {number(audit.innovation)}."
+    said = bounds_report.alignment_words(audit.alignment)
+    size = "" if audit.alignment.is_refused else f" Mean innovation {number(audit.innovation)}."
+    return f"{said[0].upper()}{said[1:]}.{size}"
 
 
 def regime_words(audit: Audit) -> str:
