@@ -1,5 +1,6 @@
 """The reproduction against closed forms. Statistical tests use 5 standard errors: false-failure rate < 6e-7 each."""
 
+import dataclasses
 import json
 import math
 
@@ -244,6 +245,28 @@ def test_study_claims(small):
     (share, kappa) = found["fig-5"].numbers
     assert 0 < share.measured.value < 1
     assert 0.85 < kappa.measured.value <= 1
+
+
+def test_theorem_3_4_says_what_the_intervals_of_chi2_allow(small):
+    def told(e2, chi2):
+        steps = [dataclasses.replace(s, one_step={**s.one_step, "energy_ideal": e2, "chi2": chi2}) for s in small.steps]
+        return claims.one_generation(dataclasses.replace(small, steps=tuple(steps)))[-1].because
+
+    e2 = Estimate.normal(0.5, 0.001, 10, "x")
+    assert "is enough" in told(e2, Estimate.normal(1.0, 0.01, 10, "x"))
+    assert "No generation shows" in told(e2, Estimate.normal(1.0, 0.01, 10, "x"))
+    wide = told(e2, Estimate.normal(1e6, 1e6, 10, "x"))
+    assert "No generation shows" in wide
+    assert "the intervals hold 4" in wide
+    large = told(e2, Estimate.normal(12.0, 0.01, 10, "x"))
+    assert "at least 39.6 at" in large, "(12 - 1.96 0.01 - 4 0.502) / 0.502^2"
+    assert "is not enough" in large
+
+
+def test_a_finite_study_is_compared_with_the_recursion_in_words(small):
+    (claim,) = claims.section_6(dataclasses.replace(small, origin="paper"))
+    assert "the sampling error of its rows" in claim.because
+    assert "3.1" not in claim.because
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.5, "confirmed"), (0.49, "not reproduced")])
