@@ -26,7 +26,6 @@ class Dropout(nn.Module):
         self.p = p
         self.generator: torch.Generator | None = None
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _mask(self, x: Tensor) -> Tensor:
         mask: Tensor = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
         mask.div_(1.0 - self.p)
@@ -38,6 +37,17 @@ class Dropout(nn.Module):
             return x
         mask: Tensor = self._mask(x)
         return x * mask
+
+
+def compiled(net: nn.Module) -> nn.Module:
+    """``torch.compile`` of a network whose dropout masks, which need a generator, are drawn outside of the graph.
+
+    Here and not by a decorator, because that would load the compiler, over a second, with this module.
+    """
+    for module in net.modules():
+        if isinstance(module, Dropout):
+            module._mask = torch.compiler.disable(module._mask)  # type: ignore[method-assign, no-untyped-call]
+    return torch.compile(net)  # type: ignore[return-value]
 
 
 class NoiseEmbedding(nn.Module):

@@ -26,7 +26,7 @@ from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.learn.engine import Engine, Plain
 from driftlaw.learn.estimator import FitContext
-from driftlaw.learn.nets import Dropout, flatten
+from driftlaw.learn.nets import Dropout, compiled, flatten
 from driftlaw.learn.preconditioning import Network, NoiseLaw, noised
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Training:
         self.data = data.to(self.device)
         self.net = net.train()
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
-        self.forward: Network = torch.compile(net) if config.compiles(context.device) else net
+        self.forward: Network = compiled(net) if config.compiles(context.device) else net
         # net's parameters are views of `weights` and average's of `averages`
         self.weights, self.averages = flatten(net), flatten(self.average)
         self.best: Tensor | None = None
