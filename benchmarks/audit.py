@@ -3,9 +3,9 @@
     python -m benchmarks.audit [--quick] [--only level] [--json FILE] [--lines FILE]
 
 - level: rejection at 5 % of the drift test where there is no drift, at n rows and k Gaussian features (sufficient
-  statistics drawn directly: Gaussian means, Bartlett's Wishart covariances; some cells from rows as well, to compare)
-  and for uneven and heavy-tailed rows. With --lines each batch of repetitions is kept in that file as it is done and
-  is not done again by a later run.
+  statistics drawn directly: Bartlett's Wishart covariances, several Gaussian means for each pair of them, which the
+  standard error counts as one; some cells from rows as well, to compare) and for uneven and heavy-tailed rows. With
+  --lines each batch of repetitions is kept in that file as it is done and is not done again by a later run.
 - power: against the permutation test of the MMD at equal level, and CPU seconds of both.
 - recursions: blind audits of Gaussian recursions with known alpha and innovations: share of effective alphas inside
   their interval, of alignments, of forecasts that hold the exact drift to come.
@@ -33,7 +33,7 @@ from benchmarks.machine import facts
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
-from driftlaw.auditing.significance import p_value
+from driftlaw.auditing.significance import Null, p_value
 from driftlaw.measure.twosample import mmd_permutation
 from driftlaw.seeding import numpy_generator
 
@@ -75,27 +75,43 @@ def _correlated(z):
     return x
 
 
-#: Laws that are drawn as sufficient statistics; all others are drawn as rows.
+#: The law that is drawn as sufficient statistics; all others are drawn as rows.
 GAUSSIAN = "Gaussian"
 LAWS["Gaussian, from rows"] = lambda rng, n, k: rng.standard_normal((n, k))
 
-#: law, n, k, real rows and repetitions of the table of levels, quick ones first
+#: law, n, k and real rows of the table of levels
 CELLS = [
-    *((GAUSSIAN, n, k, real, 10_000 if k <= 10 else 2000 if k <= 300 else 1000)
-      for k in (2, 10, 100, 300, 1000) for n in (200, 2000, 20_000) for real in sorted({n, 20_000})),
-    *((law, n, k, n, 10_000 if k == 10 else 2000) for law in LAWS for n in (200, 2000) for k in (10, 100)),
+    *((GAUSSIAN, n, k, real) for k in (2, 10, 100, 300, 1000) for n in (200, 2000, 20_000)
+      for real in sorted({n, 20_000})),
+    *((law, n, k, n) for law in LAWS for n in (200, 2000) for k in (10, 100)),
 ]  # fmt: skip
-BATCH = 100
+#: Pairs of sets that are drawn, kept and resumed together.
+BATCH = 10
+
+
+def _plan(law, k):
+    """Pairs of sets, and pairs of means for each pair of covariances."""
+    if law == GAUSSIAN:
+        return (100, 100) if k > 300 else (500, 20)
+    return (10_000 if k == 10 else 2000), 1
 
 
 def _batch(law, n, k, real, batch):
-    """Rejections among BATCH pairs of sets of one law."""
-    rng, rejected = numpy_generator(0, "level", law, n, k, real, batch), 0
-    draw = gaussian_moments if law == GAUSSIAN else lambda rng, n, k: of_rows(LAWS[law](rng, n, k))
+    """Rejections for each of BATCH pairs of sets of one law.
+
+    Means and covariances of Gaussian rows are independent, and so are the critical value, which depends on covariances
+    alone, and the difference of the means: one pair of covariances serves many pairs of means.
+    """
+    rng, (_, means), out = numpy_generator(0, "level", law, n, k, real, batch), _plan(law, k), []
     for _ in range(BATCH):
-        reference, other = draw(rng, real, k), draw(rng, n, k)
-        rejected += p_value(Coordinates.of(reference, [other]), 1).value < 0.05
-    return int(rejected)
+        if law != GAUSSIAN:
+            reference, other = of_rows(LAWS[law](rng, real, k)), of_rows(LAWS[law](rng, n, k))
+            out.append(int(p_value(Coordinates.of(reference, [other]), 1).value < 0.05))
+            continue
+        c = Coordinates.of(gaussian_moments(rng, real, k), [gaussian_moments(rng, n, k)])
+        gap = rng.standard_normal((means, k)) * np.sqrt(1 / real + 1 / n)
+        out.append(int((Null.of(c, 1).p(gap @ c.whitening.matrix) < 0.05).sum()))
+    return out
 
 
 def level(quick, lines=None):
@@ -106,18 +122,20 @@ def level(quick, lines=None):
             row = json.loads(text)
             done[tuple(row["cell"])] = row["rejected"]
     out = []
-    for law, n, k, real, repetitions in CELLS:
-        rejected, batches = 0, range(repetitions // BATCH // (4 if quick else 1))
-        for batch in batches:
+    for law, n, k, real in CELLS:
+        pairs, means = _plan(law, k)
+        found = []
+        for batch in range(pairs // BATCH // (10 if quick else 1)):
             cell = (law, n, k, real, batch)
             if cell not in done:
                 done[cell] = _batch(*cell)
                 if lines is not None:
                     with lines.open("a") as file:
                         file.write(json.dumps({"cell": cell, "rejected": done[cell]}) + "\n")
-            rejected += done[cell]
-        total = BATCH * len(batches)
-        out.append({"law": law, "real": real, "n": n, "k": k, "rejected": rejected / total, "repetitions": total})
+            found += done[cell]
+        rates = np.array(found) / means
+        out.append({"law": law, "real": real, "n": n, "k": k, "pairs": len(rates), "means": means,
+                    "rejected": rates.mean(), "stderr": rates.std(ddof=1) / np.sqrt(len(rates))})  # fmt: skip
     return out
 
 
@@ -300,7 +318,8 @@ def table(result: dict) -> str:
     lines = []
     for r in result.get("level", []):
         lines.append(
-            f"level: {r['law']}, real {r['real']}, n {r['n']}, k {r['k']}: {r['rejected']:.1%} of {r['repetitions']}"
+            f"level: {r['law']}, real {r['real']}, n {r['n']}, k {r['k']}: {r['rejected']:.2%} +- {r['stderr']:.2%} "
+            f"({r['pairs']} pairs of sets, {r['means']} pairs of means each)"
         )
     for r in result.get("power", {}).get("power", []):
         lines.append(f"power at drift {r['drift']}: {r['drift_test']:.0%}, MMD {r['mmd']:.0%}")

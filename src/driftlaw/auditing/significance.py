@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -27,6 +28,47 @@ from driftlaw.estimate import Estimate
 
 #: Features per row of the smaller set up to which the covariance is inverted.
 INVERT_UP_TO = 0.25
+
+
+@dataclass(frozen=True)
+class Null:
+    """Law of a drift statistic where there is no drift: c^T M c / scale ~ F(a, b), for b = infinity chi2_a / a.
+
+    Args:
+        metric: ``[r, r]`` M, None for the identity.
+        scale: in units of the statistic.
+        a: degrees of freedom.
+        b: of the denominator.
+        method: the test in words.
+    """
+
+    metric: Array | None
+    scale: float
+    a: float
+    b: float
+    method: str
+
+    @classmethod
+    def of(cls, coordinates: Coordinates, i: int) -> Null:
+        """Law for generation i, from 1; it depends on sizes and covariances alone."""
+        n0, n, r = float(coordinates.sizes[0]), float(coordinates.sizes[i]), coordinates.rank
+        whitening = coordinates.whitening
+        if r <= INVERT_UP_TO * int(min(n0, n)) and not whitening.diagonal:
+            v0 = whitening.factor / n0  # times the identity: real rows made the metric
+            inverse: Array = np.asarray(np.linalg.inv(v0 * np.eye(r) + coordinates.covariances[i] / n), np.float64)
+            nu = _degrees(v0 * inverse, n0, n)
+            b = nu - r + 1.0
+            return cls(inverse, nu * r / b, r, b, f"Hotelling's T2 with F({r}, {b:.4g}), unequal covariances")
+        mean, square = _null_moments(coordinates, i)
+        method = "squared distance against a moment-matched weighted chi-squared law"
+        return cls(None, mean, mean**2 / square, math.inf, method)
+
+    def p(self, c: Array) -> Array:
+        """Probabilities of drifts beyond ``[..., r]`` differences of whitened means."""
+        statistic = (c * (c if self.metric is None else c @ self.metric)).sum(-1) / self.scale
+        if math.isinf(self.b):
+            return np.asarray(stats.chi2.sf(self.a * statistic, self.a))
+        return np.asarray(stats.f.sf(statistic, self.a, self.b))
 
 
 def p_value(coordinates: Coordinates, i: int) -> Estimate:
@@ -39,19 +81,9 @@ def p_value(coordinates: Coordinates, i: int) -> Estimate:
     Returns:
         p in [0, 1] as a number without sampling error; n is the smaller of the two sets.
     """
-    n0, n = float(coordinates.sizes[0]), float(coordinates.sizes[i])
-    r, c = coordinates.rank, coordinates.means[i] - coordinates.means[0]
-    least, whitening = int(min(n0, n)), coordinates.whitening
-    if r <= INVERT_UP_TO * least and not whitening.diagonal:
-        v0 = whitening.factor / n0  # times the identity: real rows made the metric
-        inverse: Array = np.asarray(np.linalg.inv(v0 * np.eye(r) + coordinates.covariances[i] / n), np.float64)
-        nu = _degrees(v0 * inverse, n0, n)
-        t2 = float(c @ inverse @ c)
-        p = float(stats.f.sf(t2 * (nu - r + 1.0) / (nu * r), r, nu - r + 1.0))
-        return _p(p, least, f"Hotelling's T2 with F({r}, {nu - r + 1.0:.4g}), unequal covariances")
-    mean, square = _null_moments(coordinates, i)
-    p = float(stats.chi2.sf(float(c @ c) * mean / square, mean**2 / square))
-    return _p(p, least, "squared distance against a moment-matched weighted chi-squared law")
+    null = Null.of(coordinates, i)
+    p = float(null.p(coordinates.means[i] - coordinates.means[0]))
+    return Estimate(p, 0.0, p, p, int(min(coordinates.sizes[0], coordinates.sizes[i])), null.method)
 
 
 def holm(p_values: Sequence[float]) -> Array:
@@ -101,7 +133,3 @@ def _degrees(share: Array, n0: float, n: float) -> float:
     r = len(share)
     parts = ((share, n0), (np.eye(r) - share, n))
     return (r + r**2) / sum(float((h * h.T).sum() + np.trace(h) ** 2) / (rows - 1.0) for h, rows in parts)
-
-
-def _p(p: float, n: int, method: str) -> Estimate:
-    return Estimate(p, 0.0, p, p, n, method)
