@@ -29,6 +29,7 @@ import driftlaw as dl
 from benchmarks.machine import facts, peak_resident
 from driftlaw.measure.sketch import Sketch
 from driftlaw.measure.sketch_features import SketchFeatures
+from driftlaw.process import row_passes
 
 CHUNK = 4096  # rows of 256 numbers that the reader hands on at once
 
@@ -138,6 +139,7 @@ def run(k: int = 256, rows: tuple[int, ...] = (100_000, 1_000_000), columns: int
     return {
         "machine": facts(),
         "setting": {"k": k, "columns": columns, "chunk": CHUNK, "repeats": repeats},
+        "passes over rows": row_passes.SOURCE.describe(build=True),
         "cpu_microseconds_per_row": rate(k, 8 * CHUNK, repeats),
         "memory": {source: memory(list(rows), columns, source) for source in ("npy", "iterator")},
         "file": size(k),

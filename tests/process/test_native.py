@@ -322,4 +322,4 @@ def test_the_source_is_package_data(tmp_path):
     )
     (wheel,) = tmp_path.iterdir()
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"driftlaw/process/kernel_sum.cpp", "driftlaw/process/kernel_lanes.hpp"} <= set(names)
+    assert {f"driftlaw/process/{f}" for f in ("kernel_sum.cpp", "kernel_lanes.hpp", "row_passes.cpp")} <= set(names)

@@ -35,9 +35,10 @@ app.add_typer(data.app, name="data", help="Data sets: what is on this machine, a
 
 def _version(value: bool) -> None:
     if value:
-        from driftlaw.process import native
+        from driftlaw.process import native, row_passes
 
         out.print(f"driftlaw {driftlaw.__version__}\ncompiled kernel sum: {native.describe()}", soft_wrap=True)
+        out.print(f"compiled passes over rows: {row_passes.SOURCE.describe()}", soft_wrap=True)
         raise typer.Exit
 
 

@@ -10,8 +10,10 @@ a permutation that is seeded by the number of the run, so
   their content, which would make block means of discrete data differ far more than chance.
 
 The state is the block sizes n_b, block means m_b and M = sum_i (z_i - m)(z_i - m)^T over all rows. Chan, Golub and
-LeVeque (1983): two parts of sizes n and m whose means differ by d merge as M = M_1 + M_2 + n m / (n + m) d d^T. Rows
-are centred at the current mean before they are multiplied, so nothing large cancels.
+LeVeque (1983): two parts of sizes n and m whose means differ by d merge as M = M_1 + M_2 + n m / (n + m) d d^T. A part
+is summed relative to a centre c, the mean of its first chunk of n_1 rows: M_c = M + n (m - c)(m - c)^T. As those rows
+alone give v^T M v >= n_1 (v . (m - c))^2 in every direction v, M loses at most a factor 1 + n / n_1 of precision, which
+rows that are anything like exchangeable are far from: nothing large cancels.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyr, dsyrk
 
 from driftlaw.errors import InputError
+from driftlaw.process import row_passes
 from driftlaw.seeding import stream_seed
 
 Array = NDArray[np.float64]
@@ -105,48 +108,83 @@ class BlockMoments:
         """An independent copy."""
         return BlockMoments(self.counts.copy(), self.means.copy(), self.scatter.copy(order="F"))
 
+    def include(self, other: BlockMoments) -> None:
+        """Become the state of both sets of rows together."""
+        n, m = self.n, other.n
+        if not m:
+            return
+        shift = other.mean - self.mean if n else np.zeros(self.means.shape[1])
+        self.counts = self.counts + other.counts
+        self.means += (other.counts / np.maximum(self.counts, 1))[:, None] * (other.means - self.means)
+        self.scatter += other.scatter
+        self.scatter = dsyr(n * m / (n + m), shift, a=self.scatter, overwrite_a=1)
+
+    def merge(self, other: BlockMoments) -> BlockMoments:
+        """The state of both sets of rows together."""
+        merged = self.copy()
+        merged.include(other)
+        return merged
+
+
+class BlockSums:
+    """Sums over one part of the rows, relative to the mean of its first chunk.
+
+    Args:
+        blocks: B.
+        dimension: k.
+
+    Example:
+        >>> sums, z = BlockSums(blocks=2, dimension=1), np.array([[1.0], [3.0], [5.0], [7.0]])
+        >>> sums.add(z, np.array([0, 1, 1, 0]))
+        >>> moments = sums.moments()
+        >>> moments.means.tolist(), moments.covariance.tolist()
+        ([[4.0], [4.0]], [[6.666666666666667]])
+    """
+
+    def __init__(self, blocks: int, dimension: int) -> None:
+        self._counts, self._sums = np.zeros(blocks, np.int64), np.zeros((blocks, dimension))
+        self._scatter = np.zeros((dimension, dimension), order="F")
+        self._centre: Array | None = None
+
     def add(self, z: Array, block: NDArray[np.int64]) -> None:
         """Add feature rows.
 
         Args:
-            z: ``[m, k]`` finite, C order; overwritten.
-            block: ``[m]`` block of each row, in non-decreasing order.
+            z: ``[m, k]``, C order; overwritten.
+            block: ``[m]`` block of each row.
         """
-        m, n, blocks = len(z), self.n, len(self.counts)
-        if not m:
+        if not len(z):
             return
-        centre = self.mean if n else z.mean(axis=0)
-        torch.from_numpy(z).sub_(torch.from_numpy(centre))  # twice as fast as numpy's
-        added = np.bincount(block, minlength=blocks)
-        ends = np.cumsum(added)
-        ones = np.ones(int(added.max()))
-        sums = np.stack([ones[:c] @ z[e - c : e] for c, e in zip(added, ends, strict=True)])
-        offset = sums.sum(axis=0) / m
-        if not np.isfinite(offset).all():
-            bad = np.flatnonzero(~np.isfinite(offset))
+        if self._centre is None:
+            self._centre = z.mean(axis=0)
+        added = np.bincount(block, minlength=len(self._counts))
+        self._counts += added
+        if row_passes.serves(z.size):
+            row_passes.centre(z, self._centre, block, self._sums)
+        else:
+            torch.from_numpy(z).sub_(torch.from_numpy(self._centre))  # twice as fast as numpy's
+            rows, ones = z[np.argsort(block, kind="stable")], np.ones(int(added.max()))
+            ends = np.cumsum(added)
+            self._sums += [ones[:c] @ rows[e - c : e] for c, e in zip(added, ends, strict=True)]
+        self._scatter = dsyrk(1.0, z.T, 1.0, self._scatter, overwrite_c=1)
+
+    def moments(self) -> BlockMoments:
+        """The state of these rows; the sums are used up.
+
+        Raises:
+            InputError: features that are not finite.
+        """
+        n = int(self._counts.sum())
+        if self._centre is None:
+            return BlockMoments.empty(*self._sums.shape)
+        offset = self._sums.sum(axis=0) / n
+        bad = np.flatnonzero(~np.isfinite(offset))
+        if len(bad):
             raise InputError(
-                f"{len(bad)} of {z.shape[1]} features are NaN or infinite for some rows, the first is feature {bad[0]}",
+                f"{len(bad)} of {len(offset)} features are NaN or infinite for some rows, "
+                f"the first is feature {bad[0]}",
                 "look for rows far outside the range of the real data, or for a fault in the feature map",
             )
-        self.scatter = dsyrk(1.0, z.T, 1.0, self.scatter, overwrite_c=1)
-        self._rank_one(-m * m / (n + m), offset)
-        total = self.counts + added
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = self.means + (sums - added[:, None] * (self.means - centre)) / total[:, None]
-        self.means = np.where(added[:, None] > 0, means, self.means)
-        self.counts = total
-
-    def merge(self, other: BlockMoments) -> BlockMoments:
-        """The state of both sets of rows together."""
-        n, m = self.n, other.n
-        if not n or not m:
-            return (self if n else other).copy()
-        counts = self.counts + other.counts
-        share = other.counts / np.maximum(counts, 1)
-        means = self.means + share[:, None] * (other.means - self.means)
-        merged = BlockMoments(counts, means, np.asfortranarray(self.scatter + other.scatter))
-        merged._rank_one(n * m / (n + m), other.mean - self.mean)
-        return merged
-
-    def _rank_one(self, weight: float, direction: Array) -> None:
-        self.scatter = dsyr(weight, direction, a=self.scatter, overwrite_a=1)
+        means = self._centre + self._sums / np.maximum(self._counts, 1)[:, None]
+        means[self._counts == 0] = 0
+        return BlockMoments(self._counts, means, dsyr(-n, offset, a=self._scatter, overwrite_a=1))

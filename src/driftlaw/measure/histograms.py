@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftlaw.process import row_passes
+
 #: Levels of the edges: the tails at 0.1, 1 and 5 % on both sides, and the quartiles.
 LEVELS = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _UPPER = np.array([level > 0.5 for level in LEVELS])
@@ -84,20 +86,36 @@ class Cells:
 
     def count(self, x: NDArray[Any]) -> NDArray[np.int64]:
         """Counts ``[c, J + 1]`` of float32 or float64 columns ``[n, c]``; NaN is missing and in no cell."""
+        return between(self.beyond(x))
+
+    def beyond(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """Rows ``[J + 1, c]`` that are not NaN, and that are in a cell above each edge: what :func:`between` takes."""
+        if not x.size:
+            return np.zeros((len(self.edges) + 1, x.shape[1]), np.int64)
         if x.dtype not in self._prepared:
             edges = self.edges.astype(x.dtype)
             self._prepared[x.dtype] = edges, np.tile(edges, (1, _RUN))
         edges, tiled = self._prepared[x.dtype]
-        n, c = x.shape
-        beyond = np.zeros((len(edges) + 2, c), np.int64)
-        beyond[0] = n - np.isnan(x).sum(axis=0) if np.isnan(x).any() else n
-        for start in range(0, n, _RUN * 255):
-            part = x[start : start + _RUN * 255]
-            whole = len(part) - len(part) % _RUN
-            # rows side by side make long inner loops, and sums of at most 255 ones fit in bytes: several times faster
-            wide, rest = np.ascontiguousarray(part[:whole]).reshape(-1, _RUN * c), part[whole:]
-            for j, (edge, long_edge) in enumerate(zip(edges, tiled, strict=True)):
-                test = np.greater if _UPPER[j] else np.greater_equal
-                sums = np.add.reduce(test(wide, long_edge).view(np.uint8), axis=0, dtype=np.uint8)
-                beyond[j + 1] += sums.reshape(_RUN, c).sum(axis=0, dtype=np.int64) + test(rest, edge).sum(axis=0)
-        return np.ascontiguousarray((beyond[:-1] - beyond[1:]).T)
+        return row_passes.count(x, edges) if row_passes.serves(x.size) else _beyond(x, edges, tiled)
+
+
+def between(beyond: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts ``[c, J + 1]`` in the cells from those of all rows and beyond each edge, ``[J + 1, c]``."""
+    return np.ascontiguousarray((beyond - np.vstack([beyond[1:], np.zeros_like(beyond[:1])])).T)
+
+
+def _beyond(x: NDArray[Any], edges: NDArray[Any], tiled: NDArray[Any]) -> NDArray[np.int64]:
+    """:meth:`Cells.beyond` without a compiler; `tiled` are the edges, :data:`_RUN` times side by side."""
+    n, c = x.shape
+    beyond = np.zeros((len(edges) + 1, c), np.int64)
+    beyond[0] = n - np.isnan(x).sum(axis=0) if np.isnan(x).any() else n
+    for start in range(0, n, _RUN * 255):
+        part = x[start : start + _RUN * 255]
+        whole = len(part) - len(part) % _RUN
+        # rows side by side make long inner loops, and sums of at most 255 ones fit in bytes: several times faster
+        wide, rest = np.ascontiguousarray(part[:whole]).reshape(-1, _RUN * c), part[whole:]
+        for j, (edge, long_edge) in enumerate(zip(edges, tiled, strict=True)):
+            test = np.greater if _UPPER[j] else np.greater_equal
+            sums = np.add.reduce(test(wide, long_edge).view(np.uint8), axis=0, dtype=np.uint8)
+            beyond[j + 1] += sums.reshape(_RUN, c).sum(axis=0, dtype=np.int64) + test(rest, edge).sum(axis=0)
+    return beyond

@@ -18,14 +18,13 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from driftlaw.errors import InputError
 from driftlaw.measure import sketch_file
-from driftlaw.measure.blocks import BlockMoments, block_of
+from driftlaw.measure.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.encoder import Rows
-from driftlaw.measure.histograms import Cells, Histogram
+from driftlaw.measure.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch_features import SketchFeatures
 
 Array = NDArray[np.float64]
@@ -141,25 +140,18 @@ class Sketch:
                 features that are not finite. The sketch is then as it was before.
         """
         encoded = self.features.encoder(rows, self._next)
-        columns, n = encoded.columns.numpy(), len(encoded.columns)
+        columns, n = encoded.columns, len(encoded.columns)
+        block = block_of(self._next, n, self.blocks, self.features.seed)
         step = max(64, _CHUNK // max(self.features.dimension, columns.shape[1], 1))
-        before = self._moments.copy()
-        by_feature = self.features.counts_features
-        cells = np.zeros_like(self._cells)
-        try:
-            for start in range(0, n, step):
-                block = block_of(self._next + start, min(step, n - start), self.blocks, self.features.seed)
-                order = np.argsort(block, kind="stable")
-                z = self.features.apply(torch.from_numpy(columns[start : start + step][order]))
-                if by_feature:
-                    cells += self._counter.count(z)
-                elif len(cells):
-                    cells += self._counter.count(encoded.raw[start : start + step])
-                self._moments.add(z, block[order])
-        except BaseException:
-            self._moments = before
-            raise
-        self._cells += cells
+        sums = BlockSums(self.blocks, self.features.dimension)
+        beyond = np.zeros(self._cells.T.shape, np.int64)
+        for part in (slice(start, start + step) for start in range(0, n, step)):
+            z = self.features.apply(columns[part])
+            beyond += self._counter.beyond(z if self.features.counts_features else encoded.raw[part])
+            sums.add(z, block[part])
+            del z  # the next chunk takes its place in the cache
+        self._moments.include(sums.moments())  # nothing has changed before, nothing can fail after
+        self._cells += between(beyond)
         for name, codes in encoded.codes.items():
             self._categories[name] += np.bincount(codes[codes >= 0], minlength=len(self._categories[name]))
         self._missing.update(encoded.missing)
