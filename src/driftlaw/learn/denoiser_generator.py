@@ -115,7 +115,7 @@ class DenoiserGenerator:
         config, x = self.config, x.to(next(self.net.parameters()).device)
         score: Score | Field = self if config.clip is None else self._clipped
         try:
-            with torch.no_grad():
+            with torch.inference_mode():  # a few percent faster than no_grad for small networks
                 if not self._is_chain:
                     grid = karras_grid(config.T, config.t0, config.solver_steps)
                     return sample(score, x, grid, config.solver, progress=progress).cpu()
@@ -138,6 +138,8 @@ class DenoiserGenerator:
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Learned score at OU time t in (0, T], shape and dtype of `x` (evaluated in float32, differentiable)."""
         check_shape(x, self.shape, "the score's argument")
+        if isinstance(self.net, EpsilonNetwork):
+            return self.net.score(x.float(), t).to(x.dtype)
         return learned_score(self.net, x.float(), t, self.sigma_data).to(x.dtype)
 
     def denoised(self, x: Tensor, t: Time) -> Tensor:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from driftlaw.errors import ConfigError, InputError, nearest
 from driftlaw.learn.nets import Dropout
 from driftlaw.process.ddpm import level_at
-from driftlaw.process.schedule import expand
+from driftlaw.process.schedule import alpha, expand, sample_times
+from driftlaw.process.schedule import sigma as noise_sd
+from driftlaw.process.score import Time
 
 #: What a network may predict, as diffusers names it.
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -74,22 +76,35 @@ class EpsilonNetwork(nn.Module):
     def forward(self, u: Tensor, lam: Tensor) -> Tensor:
         """``[n, ...]`` and ``[n]`` (or ``[1]``, shared) to ``[n, ...]``."""
         square = (2 * lam.double()).exp()
-        a = expand(torch.rsqrt(1 + square), u.ndim).to(u.dtype)
-        sigma = expand(torch.sqrt(square / (1 + square)), u.ndim).to(u.dtype)
-        time = self.level(square) if isinstance(self.net, Timestepped) else lam
-        out = self.net(u, time.to(u.dtype)).to(u.dtype)
-        if self.prediction == "sample":
-            out = (u - a * out) / sigma
-        elif self.prediction == "v_prediction":
-            out = a * out + sigma * u
-        value: Tensor = (sigma * u - out) / a
+        a, sigma = torch.rsqrt(1 + square), torch.sqrt(square / (1 + square))
+        noise = self._noise(u, a, sigma, lam, torch.log1p(square))
+        value: Tensor = (_per_row(sigma, u) * u - noise) / _per_row(a, u)
         return value
 
-    def level(self, square: Tensor) -> Tensor:
-        """Level of a squared noise to signal; a whole number where rounding alone keeps it from being one."""
-        k = level_at(self.times, torch.log1p(square))
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """-noise / sigma_t at OU time t in the chain, without the way through F."""
+        times = sample_times(t, len(x), x.device).reshape(-1)
+        a, sigma = alpha(times), noise_sd(times)
+        lam = (sigma / a).log().to(x.dtype)
+        return self._noise(x, a, sigma, lam, times) / -_per_row(sigma, x)
+
+    def _noise(self, x: Tensor, a: Tensor, sigma: Tensor, lam: Tensor, times: Tensor) -> Tensor:
+        """The predicted noise; float64 ``[n]`` or ``[1]`` coefficients, lambda in the dtype of `x`."""
+        time = self.level(times).to(x.dtype) if isinstance(self.net, Timestepped) else lam
+        out: Tensor = self.net(x, time).to(x.dtype)
+        if self.prediction == "sample":
+            return (x - _per_row(a, x) * out) / _per_row(sigma, x)
+        return out if self.prediction == "epsilon" else _per_row(a, x) * out + _per_row(sigma, x) * x
+
+    def level(self, times: Tensor) -> Tensor:
+        """Level at OU times; a whole number where rounding alone keeps it from being one."""
+        k = level_at(self.times, times)
         whole = k.round()
         return torch.where((k - whole).abs() < 1e-3, whole, k)
+
+
+def _per_row(value: Tensor, x: Tensor) -> Tensor:
+    return expand(value, x.ndim).to(x.dtype)
 
 
 def unet2d(shape: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
