@@ -66,11 +66,11 @@ def run(only: str | None = None) -> dict:
 
 
 def table(result: dict) -> str:
-    lines = [f"{'command':<40}{'seconds':>9}{'goal':>6}{'CPU s':>9}{'largest process':>18}"]
+    lines = [f"{'command':<42}{'seconds':>8}{'goal':>6}{'CPU s':>8}{'largest process':>17}"]
     for s in result["studies"].values():
         lines.append(
-            f"{s['command']:<40}{s['seconds']:>9}{s['goal_seconds']:>6}{s['processor_seconds']:>9}"
-            f"{s['largest_process_mib']:>14} MiB"
+            f"{s['command']:<42}{s['seconds']:>8}{s['goal_seconds']:>6}{s['processor_seconds']:>8}"
+            f"{s['largest_process_mib']:>13} MiB"
         )
     for s in result["studies"].values():
         spent = sorted(s["stages_seconds"].items(), key=lambda item: -item[1])
@@ -82,9 +82,12 @@ def table(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(STUDIES))
-    parser.add_argument("--json", type=Path, help="also write the result here")
+    parser.add_argument("--json", type=Path, help="write the result here; other studies of an earlier file stay in it")
     options = parser.parse_args()
     result = run(options.only)
+    if options.only and options.json and options.json.is_file():
+        before = json.loads(options.json.read_text())
+        result["studies"] = {**before["studies"], **result["studies"]}
     print(table(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
