@@ -29,9 +29,9 @@ from scipy import stats
 
 import driftlaw as dl
 from benchmarks.machine import facts
-from driftlaw.loop.adapt import block_means, innovations_of
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.setting import Setting
+from driftlaw.measure.innovations import block_innovations, block_means
 from driftlaw.seeding import generator
 
 CONFIDENCE = 0.9
@@ -78,13 +78,13 @@ def digits_drift(history: History, study: dl.Study) -> list[float]:
     assert setting.held_out is not None
     phi, source = setting.reference.features, study.source
     real = torch.cat([source.draw(source.size, generator(0, "referee")).x, setting.held_out.x])
-    means = [block_means(phi, real[torch.randperm(len(real), generator=generator(0, "referee", "order"))])]
+    means = [block_means(phi.in_parts(real[torch.randperm(len(real), generator=generator(0, "referee", "order"))]))]
     for n in range(1, len(history) + 1):
         model = read_model(history.directory, study.estimator, source.shape, n)
-        means.append(block_means(phi, model.sample(2_000, generator(study.seed, "referee", n)).cpu()))
+        means.append(block_means(phi.in_parts(model.sample(2_000, generator(study.seed, "referee", n)).cpu())))
     N = len(history)
     nothing = np.ones(N), np.zeros((N, N + 1))  # drift does not depend on the rows
-    return [e.value for e in innovations_of(np.stack(means), *nothing, 2_000, "referee").drift]
+    return [e.value for e in block_innovations(np.stack(means), *nothing, 2_000, "referee").drift]
 
 
 Referee = Callable[[History, dl.Study], list[float]]

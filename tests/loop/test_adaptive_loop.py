@@ -14,7 +14,8 @@ import torch
 
 import driftlaw as dl
 from driftlaw.errors import ConfigError, CorruptFileError, InputError
-from driftlaw.loop.adapt import BLOCKS, block_means, innovations_of, observe
+from driftlaw.loop.adapt import observe
+from driftlaw.measure.innovations import BLOCKS, block_innovations, block_means
 
 SMALL = {"samples": 60, "path_samples": 0, "density_samples": 200}
 
@@ -30,16 +31,16 @@ def recursion(seed, n=80, k=3, N=4, alpha=0.5, bias=0.3):
     """Known innovations: means c_n move by bias along one axis plus noise; rows are c_n + N(0, I)."""
     g = torch.Generator().manual_seed(seed)
     c, truth = torch.zeros(k, dtype=torch.float64), []
-    means = [block_means(lambda x: x, torch.randn(n, k, generator=g, dtype=torch.float64))]
+    means = [block_means(torch.randn(n, k, generator=g, dtype=torch.float64))]
     for _ in range(N):
         delta = bias * torch.eye(k, dtype=torch.float64)[0] + 0.2 * torch.randn(k, generator=g, dtype=torch.float64)
         c = (1 - alpha) * c + delta
         truth.append((delta.numpy(), c.numpy().copy()))
-        means.append(block_means(lambda x: x, c + torch.randn(n, k, generator=g, dtype=torch.float64)))
+        means.append(block_means(c + torch.randn(n, k, generator=g, dtype=torch.float64)))
     fresh = np.full(N, alpha)
     mixing = np.zeros((N, N + 1))
     mixing[np.arange(N), np.arange(N)] = 1 - fresh
-    return innovations_of(np.stack(means), fresh, mixing, n, "x"), truth
+    return block_innovations(np.stack(means), fresh, mixing, n, "x"), truth
 
 
 def test_innovations_are_unbiased_with_honest_errors():

@@ -2,14 +2,10 @@ r"""What an adaptive policy is told after each generation, and where its answer 
 
 Rows that the next model was trained on say too little about its innovation: their own noise is part of the training
 law, and cancels. So `measures.samples` new rows are drawn from each model for this purpose, and compared with the
-held-out rows of the target in the feature coordinates of the study. With c_b the difference of two means over block b
-of B and :math:`\delta_b` the residual of the recursion, products are taken across blocks only,
-
-.. math:: D = \frac{|\sum_b c_b|^2 - \sum_b |c_b|^2}{B (B - 1)}, \qquad
-   \Gamma_{ij} = \frac{\sum_b \delta_{ib} \cdot \sum_b \delta_{jb} - \sum_b \delta_{ib} \cdot \delta_{jb}}{B (B - 1)},
-
-which is unbiased. From them come the mean size of the innovations, their alignment for equal sizes, and the number of
-directions that their independent part is spread over,
+held-out rows of the target in the feature coordinates of the study, by products of means across blocks
+(:func:`driftlaw.measure.innovations.block_innovations`), which are unbiased. From them come the mean size of
+the innovations, their alignment for equal sizes, and the number of directions that their independent part is spread
+over,
 
 .. math:: J = \mathrm{mean}_i\, \Gamma_{ii}, \qquad \kappa = \mathrm{mean}_{i \ne j}\, \Gamma_{ij} / J, \qquad
    r = ((1-\kappa) J)^2 / \mathrm{mean}_{i<j} (\Gamma_{ij} - \kappa J)^2,
@@ -33,58 +29,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
 
 from driftlaw.errors import ConfigError, CorruptFileError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Generator
 from driftlaw.loop.setting import Setting
 from driftlaw.loop.store import write_text
-from driftlaw.measure.innovations import BLOCKS, Innovations
+from driftlaw.measure.innovations import BLOCKS, Innovations, block_innovations, block_means
 from driftlaw.theory.adaptive import AdaptivePolicy, Observed
-from driftlaw.theory.refresh import Array, check_rows
+from driftlaw.theory.refresh import Array
 
 #: File of a decision in the folder of its generation.
 DECISION = "decision.json"
-#: Rows that are mapped to features at once.
-CHUNK = 4096
 #: Fewer generations than this say nothing about the number of directions.
 ENOUGH_GENERATIONS = 4
-
-
-def block_means(features: Callable[[Tensor], Tensor], rows: Tensor) -> Array:
-    """Mean features of `BLOCKS` blocks of consecutive rows, ``[B, k]``; rows are exchangeable."""
-    phi = torch.cat([features(part) for part in torch.split(rows, CHUNK)]).double().cpu().numpy()
-    return np.stack([part.mean(0) for part in np.array_split(phi, BLOCKS)])
-
-
-def innovations_of(means: Array, fresh: ArrayLike, mixing: ArrayLike, rows: int, name: str) -> Innovations:
-    """Innovations from block means of rows that no model was trained on; unbiased in every entry.
-
-    Args:
-        means: ``[N + 1, B, k]`` block means of the target and of generations 1..N.
-        fresh: ``[N]`` fractions of fresh data.
-        mixing: ``[N, N + 1]`` weights on the generations.
-        rows: rows of the smallest set.
-        name: of the feature map.
-    """
-    _, w = check_rows(fresh, mixing)
-    c = means[1:] - means[0]
-    delta = c - np.einsum("ij,jbk->ibk", w[:, 1:], c)
-
-    def products(x: Array) -> Array:
-        """Block observations ``[B, N, N]`` whose mean is the product across blocks."""
-        total, own = x.sum(1), np.einsum("ibk,jbk->bij", x, x)
-        whole = (total @ total.T - own.sum(0)) / (BLOCKS * (BLOCKS - 1))
-        rest = total[None] - x.transpose(1, 0, 2)  # [B, N, k], all blocks but one
-        left = np.einsum("bik,bjk->bij", rest, rest) - (own.sum(0)[None] - own)
-        left /= (BLOCKS - 1) * (BLOCKS - 2)
-        return np.asarray(whole + (BLOCKS - 1) * (left.mean(0) - left))
-
-    drift = np.diagonal(products(c), axis1=1, axis2=2)
-    return Innovations(products(delta), drift, rows, f"means of whitened {name} across blocks", name)
 
 
 class Observer:
@@ -114,10 +72,10 @@ class Observer:
             if n not in self._means:
                 draw = setting.stream("adaptive", "rows", n)
                 rows = self.model(n).sample(study.measures.samples, draw).cpu() if n else held_out.x
-                self._means[n] = block_means(phi, rows)
+                self._means[n] = block_means(phi.in_parts(rows))
         fresh, mixing = setting.rows
         means = np.stack([self._means[n] for n in range(generations + 1)])
-        return innovations_of(
+        return block_innovations(
             means, fresh[:generations], mixing[:generations, : generations + 1], len(held_out), phi.name
         )
 

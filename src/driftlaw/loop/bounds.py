@@ -170,7 +170,7 @@ class _Run(OpenRun):
         draws = [seeding.generator(self.seed, "bounds", "rows", n) for n in range(1, N + 1)]
         sets = [phi.in_parts(self.model(n).sample(m, g).cpu()) for n, g in enumerate(draws, start=1)]
         return feature_innovations(
-            lambda x: x, phi.in_parts(held_out.x), sets, *self.rows.pair, seed=self.stream("halves"), name=phi.name
+            lambda x: x, phi.in_parts(held_out.x), sets, *self.rows.pair, seed=self.stream("blocks"), name=phi.name
         )
 
 

@@ -7,9 +7,14 @@ q_i)/\mu`. Mixing is linear, so :math:`f_{i+1} = \sum_j w_{ij} f_j + \delta_i` p
 
 holds **on any shared sample points to rounding**, whatever the sampling error of each side. Two references: mu = p
 (then D is chi2, often infinite), and mu = (p + p_hat^1 + ... + p_hat^N)/(N+1), where every ratio is at most N + 1 and
-all is finite. In feature coordinates :math:`c_i = E_{\hat p^i}\phi - E_p\phi` obeys the same recursion; there every
-mean is estimated on two independent halves of each sample and products are taken across halves, so that sampling noise
-has mean zero in every entry. Source: this project, theory sections 4 and 5.
+all is finite. In feature coordinates :math:`c_i = E_{\hat p^i}\phi - E_p\phi` obeys the same recursion. There, with c_b
+the difference of two means over block b of B and :math:`\delta_b` the residual of the recursion, products are taken
+across blocks only, so that sampling noise has mean zero in every entry:
+
+.. math:: D = \frac{|\sum_b c_b|^2 - \sum_b |c_b|^2}{B (B - 1)}, \qquad
+   \Gamma_{ij} = \frac{\sum_b \delta_{ib} \cdot \sum_b \delta_{jb} - \sum_b \delta_{ib} \cdot \delta_{jb}}{B (B - 1)}.
+
+Source: this project, theory sections 4 and 5.
 """
 
 from __future__ import annotations
@@ -164,27 +169,53 @@ def feature_innovations(
         generations: samples of p_hat^1..p_hat^N.
         fresh: ``[N]`` policy weights on p.
         mixing: ``[N, N+1]`` policy weights on the generations.
-        seed: seed of the split into halves.
+        seed: seed of the split into blocks.
         name: of the feature map.
 
     Raises:
         InputError: a set of fewer than 2 x 20 rows.
     """
-    sets = [features(x).double().cpu().numpy() for x in (real, *generations)]
-    small = min(len(s) for s in sets)
+    sets = [features(x) for x in (real, *generations)]
+    small = min(map(len, sets))
     if small < 2 * BLOCKS:
         raise InputError(f"a set has {small} rows", f"feature innovations need at least {2 * BLOCKS}")
-    halves = []
-    for half in range(2):
-        means = []
-        for k, s in enumerate(sets):
-            order = torch.randperm(len(s), generator=generator(seed, "innovations", "halves", k)).numpy()
-            rows = s[order[half * (len(s) // 2) : (half + 1) * (len(s) // 2)]]
-            cut = np.array_split(np.arange(len(rows)), BLOCKS)
-            means.append(np.stack([rows[c].mean(0) for c in cut]))
-        halves.append(np.stack([m - means[0] for m in means[1:]]))  # [N, blocks, k]
-    a, b = ((_deltas(h.reshape(len(h), -1), fresh, mixing).reshape(h.shape), h) for h in halves)
-    return _assemble_features(a, b, small, f"means of whitened {name} across independent halves", name)
+    orders = [torch.randperm(len(s), generator=generator(seed, "innovations", "blocks", k)) for k, s in enumerate(sets)]
+    means = [block_means(s[order.to(s.device)]) for s, order in zip(sets, orders, strict=True)]
+    return block_innovations(np.stack(means), fresh, mixing, small, name)
+
+
+def block_means(phi: Tensor) -> Array:
+    """Means of `BLOCKS` blocks of consecutive rows, ``[n, k] -> [B, k]``; rows are exchangeable."""
+    return np.stack([part.mean(0) for part in np.array_split(phi.double().cpu().numpy(), BLOCKS)])
+
+
+def block_innovations(means: Array, fresh: Array, mixing: Array, rows: int, name: str) -> Innovations:
+    """Innovations from block means of rows that no model was trained on; unbiased in every entry.
+
+    Args:
+        means: ``[N + 1, B, k]`` block means of the target and of generations 1..N.
+        fresh: ``[N]`` policy weights on p.
+        mixing: ``[N, N+1]`` policy weights on the generations.
+        rows: rows of the smallest set.
+        name: of the feature map.
+
+    Raises:
+        InputError: rows of the policy that do not fit.
+    """
+    c = means[1:] - means[0]
+    delta = _deltas(c.reshape(len(c), -1), fresh, mixing).reshape(c.shape)
+
+    def products(x: Array) -> Array:
+        """Block observations ``[B, N, N]`` whose mean is the product across blocks: the jackknife's pseudo-values."""
+        total, own = x.sum(1), np.einsum("ibk,jbk->bij", x, x)
+        whole = (total @ total.T - own.sum(0)) / (BLOCKS * (BLOCKS - 1))
+        rest = total[None] - x.transpose(1, 0, 2)  # [B, N, k], all blocks but one
+        left = np.einsum("bik,bjk->bij", rest, rest) - (own.sum(0)[None] - own)
+        left /= (BLOCKS - 1) * (BLOCKS - 2)
+        return np.asarray(whole + (BLOCKS - 1) * (left.mean(0) - left))
+
+    drift = np.diagonal(products(c), axis1=1, axis2=2)
+    return Innovations(products(delta), drift, rows, f"means of whitened {name} across blocks", name)
 
 
 def _deltas(f: Array, fresh: Array, mixing: Array) -> Array:
@@ -204,23 +235,6 @@ def _assemble(delta: Array, f: Array, block: NDArray[np.intp], method: str, refe
     grams = np.stack([delta[:, c] @ delta[:, c].T / len(c) for c in blocks])
     drifts = np.stack([(f[:, c] ** 2).mean(1) for c in blocks])
     return Innovations(grams, drifts, f.shape[1], method, reference)
-
-
-def _assemble_features(a: tuple[Array, Array], b: tuple[Array, Array], n: int, method: str, name: str) -> Innovations:
-    """Products of means across halves; leave-one-block-out pseudo-values turn them into block observations."""
-    (da, fa), (db, fb) = a, b
-
-    def products(keep: NDArray[np.intp]) -> tuple[Array, Array]:
-        x, y = da[:, keep].mean(1), db[:, keep].mean(1)
-        return (x @ y.T + y @ x.T) / 2, (fa[:, keep].mean(1) * fb[:, keep].mean(1)).sum(1)
-
-    every = np.arange(BLOCKS)
-    gram, drift = products(every)
-    left = [products(np.delete(every, b)) for b in range(BLOCKS)]
-    grams = np.stack([BLOCKS * gram - (BLOCKS - 1) * g for g, _ in left])
-    drifts = np.stack([BLOCKS * drift - (BLOCKS - 1) * d for _, d in left])
-    # the full-sample values are unbiased as they are: centre the observations on them
-    return Innovations(grams + gram - grams.mean(0), drifts + drift - drifts.mean(0), n, method, name)
 
 
 def _estimate(observations: Array, n: int, method: str) -> Estimate:
