@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_program_is_the_learner_of_a_study(tmp_path):
 
 def test_the_job_can_stand_anywhere_in_the_command(tmp_path):
     path = tmp_path / "p.py"
-    path.write_text(BOOTSTRAP.replace("sys.argv[-1]", "sys.argv[1][6:]"))
+    path.write_text(BOOTSTRAP.replace("sys.argv[-1]", "sys.argv[1][6:]") + "assert sys.argv[2:] == ['--fast']\n")
     model = Command((sys.executable, str(path), "--job={job}", "--fast")).fit(rows(9, 2), FitContext(samples=5))
     assert model.rows.shape == (5, 2)
     assert Command("python 'my train.py' -x").command == ("python", "my train.py", "-x")
@@ -89,11 +90,11 @@ def test_images_as_files(tmp_path):
         + "(pathlib.Path(job['output']) / 'n.txt').write_text(names)\n"
     )
     text += "import shutil\nshutil.copy(job['training_images'] + '/000001.png', job['output'])\n"
-    data = rows(3, 3, 4, 4).clamp(-1, 1)
+    data = rows(3, 3, 4, 4)  # some beyond [-1, 1]: white or black
     program(tmp_path, text, png=True).fit(data, FitContext(folder=tmp_path))
     assert (tmp_path / "output/n.txt").read_text() == "['000000.png', '000001.png', '000002.png']"
     pixels = np.asarray(Image.open(tmp_path / "output/000001.png")).transpose(2, 0, 1) / 127.5 - 1
-    assert np.abs(pixels - data[1].numpy()).max() <= 1 / 255 + 1e-6
+    assert np.abs(pixels - data[1].clamp(-1, 1).numpy()).max() <= 1 / 255 + 1e-6
     program(tmp_path, text, png=True).fit(data[:, :1], FitContext(folder=tmp_path))
     assert Image.open(tmp_path / "output/000001.png").mode == "L"
 
@@ -107,6 +108,7 @@ SAVE = (
     ("text", "words"),
     [
         ("import sys; sys.stderr.write('out of memory'); sys.exit(3)", r"exit code 3.*\n.*out of memory"),
+        ("print('x' * 5000, 'the end'); raise SystemExit(2)", "exit code 2.*x the end. Run it by hand"),
         ("import os; os.kill(os.getpid(), 11)", "signal SIGSEGV; it printed nothing"),
         ("pass", "ended without writing its samples"),
         (SAVE + "open(f, 'w').write('garbage')", "not a .npy array of numbers"),
@@ -140,6 +142,8 @@ def test_bad_commands_are_refused_before_anything_is_written(tmp_path):
         dl.run(study(tmp_path, Command("no-such-program x")), tmp_path / "run")
     with pytest.raises(InputError, match="not grey or colour images"):
         dl.run(study(tmp_path, program(tmp_path, png=True)), tmp_path / "run")
+    with pytest.raises(InputError, match=r"rows of shape \[2, 4, 4\] are not grey or colour images"):
+        program(tmp_path, png=True).check((2, 4, 4))
     assert not (tmp_path / "run").exists()
     for bad, words in ((("",), "empty"), ((), "empty"), ("", "empty"), (3, "command = 3"), ("a 'b", "No closing")):
         with pytest.raises(ConfigError, match=words):
@@ -194,11 +198,15 @@ def test_a_finished_program_is_not_called_again(tmp_path):
 
     memory, estimator = Memory(), program(tmp_path)
     context = FitContext(seed=4, samples=6, folder=tmp_path, checkpoint=memory)
+    (tmp_path / "attempt-killed").mkdir()
     first = estimator.fit(rows(9, 3), context)
+    assert not list(tmp_path.glob("attempt-*"))
     (tmp_path / "train.py").write_text("raise SystemExit(1)")
     assert torch.equal(estimator.fit(rows(9, 3), context).rows, first.rows)
     with pytest.raises(InputError, match="exit code 1"):
         estimator.fit(rows(9, 3, seed=1), context)  # other rows: not that attempt
+    with pytest.raises(InputError, match="exit code 1"):
+        estimator.fit(rows(9, 3), replace(context, samples=5))
 
 
 # -------------------------------------------------------------------------------------------------------- functions
@@ -216,6 +224,27 @@ def test_a_function_is_the_learner_of_a_study(tmp_path):
     drift = [g.moments["second_moment"].value for g in records]
     assert all(b < 0.95 * a for a, b in pairwise(drift))
     assert records == list(dl.run(config, tmp_path / "again"))
+
+
+def test_rows_come_in_single_precision_from_a_stream_of_the_seed():
+    weight = torch.ones(1, requires_grad=True)
+
+    def noise(data, context):
+        return lambda n, g: weight * torch.randn(n, 3, generator=g, dtype=torch.float64)
+
+    a, b, again = (CallableEstimator(noise).fit(rows(9, 3), FitContext(seed=s)).rows for s in (1, 2, 1))
+    assert (a.dtype, a.requires_grad) == (torch.float32, False)
+    assert torch.equal(a, again)
+    assert not torch.equal(a, b)
+
+
+def test_unusable_rows_are_refused_before_anything_is_called(tmp_path):
+    bad = rows(9, 3)
+    bad[4, 1] = torch.nan
+    for estimator in (CallableEstimator(shrinking), program(tmp_path)):
+        with pytest.raises(InputError, match="row 4"):
+            estimator.fit(bad, FitContext(folder=tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists()
 
 
 OWN_LEARNER = """
@@ -259,7 +288,9 @@ def test_what_a_function_can_do_wrong():
 def test_drawn_samples():
     x = rows(8, 2)
     model, g = DrawnSamples(x, "it"), torch.Generator().manual_seed(0)
+    model.sample(8, g).zero_()  # what is handed out is a copy
     assert torch.equal(model.sample(8, g), x)
+    assert not torch.equal(model.sample(7, g), model.sample(7, g))
     few = model.sample(5, g)
     assert len({r.numpy().tobytes() for r in few}) == 5
     assert {r.numpy().tobytes() for r in few} <= {r.numpy().tobytes() for r in x}
@@ -268,3 +299,5 @@ def test_drawn_samples():
             model.sample(n, g)
     with pytest.raises(InputError, match="Expected rows of shape"):
         Command("x").load(model.state(), (3,))
+    with pytest.raises(InputError, match=r"the state holds net.weight \[8, 2\]"):
+        Command("x").load({"net.weight": x}, (2,))

@@ -90,10 +90,8 @@ class CallableEstimator:
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    module, colon, attribute = name.partition(":")
+    module, _, attribute = name.partition(":")
     try:
-        if not colon:
-            raise ValueError("no colon")
         value: Any = importlib.import_module(module)
         for part in attribute.split("."):
             value = getattr(value, part)
