@@ -77,6 +77,7 @@ def test_a_large_offset_does_not_cancel():
 def test_an_empty_block_is_nan_not_zero(phi):
     sketch = Sketch(phi, blocks=32).add(rows(5))
     assert np.isnan(sketch.means).all(axis=1).sum() == 27
+    assert (block_moments(rows(2)).means == 0).all(axis=1).sum() == 2  # what a file holds of them
     assert np.isnan(Sketch(phi).mean).all()
     assert np.isnan(Sketch(phi).add(rows(1)).covariance).all()
 

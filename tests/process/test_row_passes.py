@@ -21,6 +21,13 @@ def normal(n, k, dtype=np.float64, seed=0):
     return (3 + np.random.default_rng(seed).normal(size=(n, k))).astype(dtype)
 
 
+def test_a_compiler_means_compiled_passes():
+    """So that a library that its own trial rejects fails here and is not skipped everywhere."""
+    story = row_passes.SOURCE.describe(build=True)
+    expected = ("absent: no C++ compiler", "absent: switched off")
+    assert row_passes.SOURCE.available() or story.startswith(expected), story
+
+
 @needs_compiler
 @both
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
