@@ -13,17 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from driftlaw import seeding
 from driftlaw.learn.estimator import Estimator, FitContext, Generator
 from driftlaw.loop import feature_space
-from driftlaw.loop.generation import densities
+from driftlaw.loop.generation import densities, score_path
 from driftlaw.loop.run import pick_device
-from driftlaw.loop.setting import Past, Setting
+from driftlaw.loop.setting import MOST_SEEN, Past, Setting, law_of
 from driftlaw.loop.study import Study
+from driftlaw.measure import network_kinds
 
 T = TypeVar("T")
-#: Solver steps of the probe where the study takes more than 100.
-SOLVER_STEPS = 20
+#: Solver steps of the probe where the study takes more than 100, rows of its critic and of a feature network.
+SOLVER_STEPS, CRITIC_ROWS, NETWORK_ROWS = 20, 128, 16
 
 
 @dataclass(frozen=True)
@@ -130,23 +133,81 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     cut = _solver_cut(study.estimator)
     few = min(study.samples, 256 if cut == 1 else 16)
     sampled, sampling = _timed(lambda: model.sample(few, setting.stream("probe", "sample")).cpu())
-    measuring = 0.0
-    deep = feature_space.is_network(study.measures.features)  # its training and its features are not in the estimate
-    reference = None if deep else setting.reference
-    if reference is not None and len(sampled) >= reference.n:
-        measuring += _timed(lambda: reference.compare(sampled[: reference.n]))[1] * N
-    elif reference is not None:
-        measuring += _timed(lambda: reference.floor())[1] * N
-    draws = study.measures.density_samples
-    reduced = study.model_copy(
-        update={"measures": study.measures.model_copy(update={"density_samples": 200, "path_samples": 200})}
-    )
-    small = Setting(reduced, setting.device)
-    found, spent = _timed(lambda: densities(small, 1, Past(lambda j: data, lambda j: model), model, []))
+    past = Past(lambda j: data, lambda j: model)
+    measuring = _comparing(setting, sampled) + _path(setting, past, model)
+    return {"training": training, "sampling": cut * sampling * study.samples / few * N, "measuring": measuring}, size
+
+
+def _comparing(setting: Setting, sampled: Tensor) -> float:
+    """Seconds of all comparisons of samples, with the features of a network and its training."""
+    study, N = setting.study, setting.study.generations
+    deep = feature_space.is_network(study.measures.features)
+    plain = _reduced(setting, features="pca") if deep else setting  # the numbers are others, the work is the same
+    reference = plain.reference
+    if reference is None:
+        return 0.0
+    if len(sampled) >= reference.n:
+        seconds = _timed(lambda: reference.compare(sampled[: reference.n], setting.real_rows(min(2, N))))[1] * N
+    else:
+        seconds = _timed(lambda: reference.floor(setting.real_rows(1)))[1] * N
+    if not deep:
+        return seconds
+    rows = setting.reference_rows + (1 + N) * reference.n  # held-out rows and samples beside them
+    rows += sum(min(setting.counts(i)[0], MOST_SEEN) for i in range(1, N + 1))
+    if reference.class_model is not None:
+        rows += N * study.samples
+    return seconds + _network(setting, rows, setting.reference_rows - reference.n)
+
+
+def _network(setting: Setting, rows: int, fitted_on: int) -> float:
+    """Seconds of `rows` rows through the features' network, and of its training if it is a classifier."""
+    features, source, training = setting.study.measures.features, setting.study.source, 0.0
+    config, stream = feature_space.classifier_of(features), setting.stream("probe", "features")
+    if config is None:
+        few = source.draw(min(NETWORK_ROWS, source.size or NETWORK_ROWS), stream).x
+        network = network_kinds.build(features, source.shape, setting.device)
+    else:
+        batch = source.draw(min(2 * config.batch, source.size or 0), stream)
+        few, y, classes = batch.x, batch.y, len(source.classes or ())
+        assert y is not None
+        short, long = (replace(config, epochs=1, least_steps=k) for k in (4, 14))
+        _timed(lambda: short.fit(few, y, classes=classes, device=setting.device))  # the first call pays for caches
+        base = _timed(lambda: short.fit(few, y, classes=classes, device=setting.device))[1]
+        model, more = _timed(lambda: long.fit(few, y, classes=classes, device=setting.device))
+        learned = feature_space.learned_rows(setting) or fitted_on
+        steps = max(config.epochs * (learned // config.batch), config.least_steps)
+        training = max(more - base, 1e-6) / 10 * steps
+        network = feature_space.penultimate(model, setting.device)
+    return training + _timed(lambda: network(few))[1] / len(few) * rows
+
+
+def _path(setting: Setting, past: Past, model: Generator) -> float:
+    """Seconds of all measures along paths: of laws that are known, or of a score by its critic."""
+    measures, N = setting.study.measures, setting.study.generations
+    draws = measures.density_samples
+    small = _reduced(setting, density_samples=200, path_samples=200)
+    found, spent = _timed(lambda: densities(small, 1, past, model, []))
+    seconds = 0.0
     if found[0]:
         blocks = sum(int((setting.rows[1][i, 1 : i + 1] > 0).sum()) + 1 for i in range(1, N)) + 1
-        measuring += spent * draws / 200 * (blocks + N) / 2
-    return {"training": training, "sampling": cut * sampling * study.samples / few * N, "measuring": measuring}, size
+        seconds += spent * draws / 200 * (blocks + N) / 2
+    if found[2].known or not measures.critic_rows:
+        return seconds
+    rows = min(measures.critic_rows, CRITIC_ROWS)
+    few = _reduced(setting, path_samples=0, critic_rows=rows)
+    critic = _timed(lambda: score_path(few, 1, past, model, []))[1]
+    seconds += critic * N * min(measures.critic_rows, measures.samples) / rows
+    if measures.path_samples and law_of(setting.study.source) is not None:
+        both = _timed(lambda: score_path(_reduced(few, path_samples=200), 1, past, model, []))[1]
+        seconds += max(0.0, both - critic) * N * measures.path_samples / 200
+    return seconds
+
+
+def _reduced(setting: Setting, **measures: Any) -> Setting:
+    """The same study with other measures."""
+    study = setting.study
+    changed = study.measures.model_copy(update=measures)
+    return Setting(study.model_copy(update={"measures": changed}), setting.device)
 
 
 def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Generator, float]:

@@ -89,7 +89,7 @@ def check(setting: Setting) -> None:
         InputError: rows that are not images, or a network that does not fit them.
     """
     features, source = setting.study.measures.features, setting.study.source
-    if _classifier(features) is None:
+    if classifier_of(features) is None:
         network_kinds.build(features, source.shape, setting.device)
     elif len(source.shape) != 3 or min(source.shape[1:]) < 4:
         raise InputError(
@@ -118,20 +118,23 @@ def of_run(
     features = setting.study.measures.features
     if isinstance(features, str) and features in PLAIN:
         return features, ()
-    config = _classifier(features)
+    config = classifier_of(features)
     notes: tuple[str, ...] = ()
     if config is None:
         found = network_kinds.build(features, setting.study.source.shape, setting.device)
     else:
         model, note = _trained(setting, config, train, held_out, n, seed)
         notes = (note,)
-        found = FeatureNetwork.from_module(
-            _Penultimate(model), model.shape, name="classifier", device=setting.device, batch=512
-        )
+        found = penultimate(model, setting.device)
     folder = setting.folder
     if folder is None or not os.access(folder, os.W_OK):
         return found, notes
     return CachedNetwork(found, FeatureCache(folder / "features" / "cache", CACHE_BYTES)), notes
+
+
+def penultimate(model: Classifier, device: str) -> FeatureNetwork:
+    """The features of a classifier."""
+    return FeatureNetwork.from_module(_Penultimate(model), model.shape, name="classifier", device=device, batch=512)
 
 
 class _Penultimate(torch.nn.Module):
@@ -143,7 +146,8 @@ class _Penultimate(torch.nn.Module):
         return self.net.features(x)
 
 
-def _classifier(features: str | Mapping[str, Any]) -> ConvClassifier | None:
+def classifier_of(features: str | Mapping[str, Any]) -> ConvClassifier | None:
+    """The classifier that the run trains for these features, if it trains one."""
     if features == "classifier":
         return ConvClassifier()
     if isinstance(features, Mapping) and features.get("kind") == "classifier":
@@ -215,14 +219,10 @@ def _stored(place: Path, config: ConvClassifier, shape: tuple[int, ...]) -> tupl
 
 def _labelled(setting: Setting, train: Batch, held_out: Batch, n: int, seed: int) -> tuple[Batch, bool]:
     """Labelled real rows for the classifier, and whether no generation trains on any of them."""
-    study, source = setting.study, setting.study.source
-    size = source.size
-    assert size is not None
-    certain = setting.adaptive is None and not setting.grows
-    used = setting.fresh_before(study.generations + 1) if certain else study.samples * study.generations
-    wanted = max(FEWEST, 20 * len(source.classes or ()))
-    if size - used >= wanted:
-        free = setting.supply.take(min(size - used, MOST + len(train)), used).batch
+    source = setting.study.source
+    used, wanted, left = _left(setting)
+    if left >= wanted:
+        free = setting.supply.take(min(left, MOST + len(train)), used).batch
         taken = {hash_rows(row) for batch in (train, held_out) for row in batch.x}
         keep = torch.tensor([hash_rows(row) not in taken for row in free.x])
         if int(keep.sum()) >= wanted and free.y is not None and _several(free.y[keep]):
@@ -233,6 +233,20 @@ def _labelled(setting: Setting, train: Batch, held_out: Batch, n: int, seed: int
             f"features: classifier needs rows of two classes and {source.name} has too few", "use features: pca"
         )
     return Batch(train.x[fit_rows], train.y[fit_rows]), False
+
+
+def learned_rows(setting: Setting) -> int:
+    """Labelled rows that no generation trains on, about as many as a classifier gets; 0 where they are too few."""
+    _, wanted, left = _left(setting)
+    return min(left, MOST) if left >= wanted else 0
+
+
+def _left(setting: Setting) -> tuple[int, int, int]:
+    """Rows that generations train on, rows that a classifier wants at least, and rows that are left for it."""
+    study, source = setting.study, setting.study.source
+    certain = setting.adaptive is None and not setting.grows
+    used = setting.fresh_before(study.generations + 1) if certain else study.samples * study.generations
+    return used, max(FEWEST, 20 * len(source.classes or ())), (source.size or 0) - used
 
 
 def _several(labels: Tensor) -> bool:

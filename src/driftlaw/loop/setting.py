@@ -176,11 +176,7 @@ class Setting:
         study, source, held_out = self.study, self.study.source, self.held_out
         if held_out is None:
             return None
-        wanted = max(2 * len(held_out), 2 * SMALLEST_SET) + 4 * study.measures.dimension
-        deep = feature_space.is_network(study.measures.features)
-        most = max(wanted, 4_000) if deep else 10_000  # a network is slow
-        size = wanted if source.size is None else min(source.size, most)
-        train = source.draw(size, self.stream("reference", "train"))
+        train = source.draw(self.reference_rows, self.stream("reference", "train"))
         n, seed = min(len(held_out), len(train) // 2), seeding.stream_seed(study.seed, "reference")
         features, notes = feature_space.of_run(self, train, held_out, n, seed)
         reference = SampleReference.fit(
@@ -195,6 +191,14 @@ class Setting:
             seed=seed,
         )
         return replace(reference, warnings=(*notes, *reference.warnings))
+
+    @property
+    def reference_rows(self) -> int:
+        """Real training rows that fit the reference and play its floor."""
+        size, measures = self.study.source.size, self.study.measures
+        wanted = 2 * max(len(self.held_out or ()), SMALLEST_SET) + 4 * measures.dimension
+        most = max(wanted, 4_000) if feature_space.is_network(measures.features) else 10_000  # a network is slow
+        return wanted if size is None else min(size, most)
 
     def real_rows(self, index: int) -> list[Tensor]:
         """Real rows that generations 1 and `index` trained on, at most :data:`MOST_SEEN` of each, for memorisation."""
