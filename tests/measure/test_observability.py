@@ -171,6 +171,34 @@ def test_regression_is_held_out():
     assert got.value < 0.05
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["constant", "linear"])
+def test_forward_copies_are_the_regressor_in_many_dimensions(name, mean):
+    """c copies alone find eta^2 / (eta + (1 - eta)/c); a score of another mean moves every copy by the same number."""
+    d, copies = 200, 2
+    field, eta = FIELDS[name]
+    q, score = normal(d), normal(d, mean)
+    weak = Perturbed(score, lambda x, t: field(x, t) / 100)
+    plain, got = (
+        observability_regression(weak, score, q, T0, T, n=300, steps=60, seed=1, copies=c) for c in (0, copies)
+    )
+    # 5 standard errors (false failure below 6e-7), and 0.03 for 60 steps
+    assert abs(got.value - eta**2 / (eta + (1 - eta) / copies)) < 5 * got.stderr + 0.03
+    assert plain.high < got.low
+    assert got.stderr < 0.06
+
+
+def test_forward_copies_see_nothing_where_nothing_is_seen():
+    d = 100
+    q = normal(d)
+    turned = Perturbed(q, lambda x, t: 0.01 * torch.cat([x[:, d // 2 :], -x[:, : d // 2]], 1))
+    got = observability_regression(turned, q, q, T0, T, n=300, steps=40, seed=1, copies=3)
+    # a correlation of 0 from 300 paths has a standard error of 0.058: 0.29 is five of them
+    assert got.value < 0.29**2
+    with pytest.raises(InputError, match="copies"):
+        observability_regression(turned, q, q, n=100, copies=-1)
+
+
 def test_first_order():
     """Small constant error: chi2 = e^{m2} - 1 and m2 = eta eps*^2, so chi2/eps*^2 -> eta."""
     q = normal(2)

@@ -29,7 +29,7 @@ correlation is a lower bound of eta (:func:`observability_regression`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -255,6 +255,7 @@ def observability_regression(
     steps: int = 200,
     folds: int = 5,
     frequencies: int = 128,
+    copies: int = 0,
 ) -> Estimate:
     r"""A lower bound of eta: squared held-out correlation of M with a regression on the end point ([KTV] section 5).
 
@@ -263,6 +264,12 @@ def observability_regression(
     quadratic and random Fourier features of the standardised end point, or of its 128 leading principal components) is
     fitted on the other folds, so that :math:`corr(M, f(Y))^2 \le \eta` for every fit: the estimate is low by what the
     regressor misses, plus the discretisation error of the chain.
+
+    In many dimensions few paths teach a regressor nothing. `copies` gives it what it should learn (this project): the
+    forward process leads from the end point to fresh paths, and M along them, summed with the same score, is like a copy
+    of M that shares nothing but the end point. Their mean enters first, then the features explain what it leaves. The bound
+    holds whether `score` is that of the law or not, because any function of the end point and of independent draws may
+    stand for f. If it is, c copies alone would find :math:`\eta^2 / (\eta + (1 - \eta)/c)`.
 
     Args:
         score_hat: learned score.
@@ -275,30 +282,46 @@ def observability_regression(
         steps: time steps.
         folds: cross-fitting folds.
         frequencies: random Fourier frequencies (two features each).
+        copies: forward paths from each end point; each costs as much as the path itself.
 
     Returns:
         The lower bound; its interval is that of the squared correlation.
 
     Raises:
-        InputError: not 0 < t0 < T, n < 20 folds, or scores that are NaN or infinite.
+        InputError: not 0 < t0 < T, n < 20 folds, copies < 0, or scores that are NaN or infinite.
     """
     Horizon(t0, T)
-    if folds < 2 or n < 20 * folds:
-        raise InputError(f"a cross-fitted regression needs folds >= 2 and n >= 20 folds, got n = {n}, folds = {folds}")
-    g, true, error = generator(seed, "observability", "paths"), checked(score), score_error(score_hat, score)
+    if folds < 2 or n < 20 * folds or copies < 0:
+        raise InputError(
+            f"a cross-fitted regression needs folds >= 2, n >= 20 folds and copies >= 0, got n = {n}, folds = {folds}, "
+            f"copies = {copies}"
+        )
+    fields, g = _fields(score_hat, score), generator(seed, "observability", "paths")
     y = forward(law.sample(n, g), T, g)
-    m = torch.zeros(n, dtype=torch.float64)
-    times = log_grid(T, t0, steps).tolist()
+    m, times = torch.zeros(n, dtype=torch.float64), log_grid(T, t0, steps).tolist()
     for t, s in pairwise(times):
+        true, error = fields(y, t)
         kick = normal(tuple(y.shape), g, y.dtype, y.device) * math.sqrt(t - s)
-        m -= (error.score(y, t) * kick).cpu().double().flatten(1).sum(1)
-        y = y + (t - s) * (y / 2 + true.score(y, t)) + kick
+        m -= _inner(error, kick)
+        y = y + (t - s) * (y / 2 + true) + kick
+    like = torch.zeros(n, max(copies, 0), dtype=torch.float64)
+    for copy in like.T:
+        x = y
+        for s, t in pairwise(reversed(times)):
+            x, back = forward(x, t - s, g), x
+            true, error = fields(x, t)
+            copy -= _inner(error, back - x - (t - s) * (x / 2 + true))
     method = f"lower bound: held-out squared correlation, {steps} Euler steps, {folds} folds"
+    if copies:
+        method += f", {copies} forward copies"
     if float(m.abs().amax()) == 0:
         return Estimate(0.0, 0.0, 0.0, 0.0, n, method).warn(
             "the score error is zero on every path: eta is 0 by convention"
         )
-    predicted = _cross_fit(y.cpu().double().flatten(1), m, folds, frequencies, generator(seed, "observability", "fit"))
+    fit = generator(seed, "observability", "fit")
+    predicted = _cross_fit(
+        y.cpu().double().flatten(1), m, like.mean(1, keepdim=True)[:, :copies], folds, frequencies, fit
+    )
     a, b = ((v - v.mean()) / v.std() for v in (m, predicted))
     r = float((a * b).mean())
     stderr = float((a * b - r / 2 * (a.square() + b.square())).std()) / math.sqrt(n)
@@ -306,9 +329,29 @@ def observability_regression(
     return Estimate(max(r, 0.0) ** 2, 2 * abs(r) * stderr, low, high, n, method)
 
 
-def _cross_fit(y: Tensor, m: Tensor, folds: int, frequencies: int, g: torch.Generator) -> Tensor:
-    """Held-out ridge predictions of `m` from `y`; rows are exchangeable, so folds are taken in turn."""
-    from sklearn.linear_model import RidgeCV
+def _fields(score_hat: Score | Field, score: Score | Field) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
+    """The true score and the error at (x, t), the true score evaluated once."""
+    true, known = checked(score), own_error(score_hat, score)
+    learned = checked(score_hat)
+
+    def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        s = true.score(x, t)
+        return s, (learned.score(x, t) - s if known is None else known.score(x, t))
+
+    return both
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each row, ``[n]`` float64."""
+    return (a * b).cpu().double().flatten(1).sum(1)
+
+
+def _cross_fit(y: Tensor, m: Tensor, first: Tensor, folds: int, frequencies: int, g: torch.Generator) -> Tensor:
+    """Held-out predictions of `m`: least squares on the columns of `first`, then a ridge of the rest on `y`.
+
+    Rows are exchangeable, so folds are taken in turn.
+    """
+    from sklearn.linear_model import LinearRegression, RidgeCV
 
     if y.shape[1] > COORDINATES:  # no more than these can be told apart from as many paths as one can afford
         y = y @ torch.linalg.svd(y - y.mean(0), full_matrices=False).Vh[:COORDINATES].mT
@@ -318,11 +361,14 @@ def _cross_fit(y: Tensor, m: Tensor, folds: int, frequencies: int, g: torch.Gene
     phase = z @ torch.randn(d, frequencies, generator=g, dtype=torch.float64) * (1.5 / math.sqrt(d))
     features = torch.cat([z, z[:, i] * z[:, j], phase.cos(), phase.sin()], 1)
     inputs = ((features - features.mean(0)) / features.std(0).clamp_min(1e-12)).numpy()
-    target, fold = m.numpy(), np.arange(len(m)) % folds
-    held_out = np.empty(len(m))
+    target, copies, fold = m.numpy(), first.numpy(), np.arange(len(m)) % folds
+    held_out = np.zeros(len(m))
     for k in range(folds):
-        ridge = RidgeCV(RIDGES * len(m)).fit(inputs[fold != k], target[fold != k])
-        held_out[fold == k] = ridge.predict(inputs[fold == k])
+        rest, out, into = target[fold != k], fold == k, fold != k
+        if copies.shape[1]:
+            line = LinearRegression().fit(copies[into], rest)
+            held_out[out], rest = line.predict(copies[out]), rest - line.predict(copies[into])
+        held_out[out] += RidgeCV(RIDGES * len(m)).fit(inputs[into], rest).predict(inputs[out])
     return torch.from_numpy(held_out)
 
 

@@ -7,10 +7,10 @@ r"""The image experiments of [KTV] (its Figures 8, 9, 10, and Figure 2 on a trai
   * :math:`G^2`, the part that the samples can feel, is bounded from below by a critic (theory 3.4);
   * a **reference**, the same network trained further on the same rows, gives the excess denoising energy
     :math:`\varepsilon_*^2(\hat s) - \varepsilon_*^2(r)`, a lower bound of :math:`\varepsilon_*^2`, and an observability
-    of :math:`e = \hat s - r` by the regression of [KTV], with the reverse paths of r as ideal ones. That :math:`\eta`
-    is of the difference of two networks that share most of their errors, and low by what the regressor misses: it can
-    compare generations, and cannot certify a level. The two-copy Stein estimator is not used, because it needs
-    :math:`E L = 0`, which holds for the true score alone.
+    of :math:`e = \hat s - r` by the regression of [KTV], with the reverse paths of r as ideal ones and forward copies
+    of them. That :math:`\eta` is of the difference of two networks that share most of their errors, and low by what
+    the regressor misses: it can compare generations, and cannot certify a level. The two-copy Stein estimator is not
+    used, because it needs :math:`E L = 0`, which holds for the true score alone.
 
 - ``fig2-images``: errors of known form put on a trained network, which then plays the true score.
 """
@@ -63,16 +63,18 @@ class Effort:
         references: seeds of each alpha whose networks get a reference; the others have the critic alone.
         rows: unseen rows of q_i for the critic and the excess energy.
         paths, steps: simulated reverse paths of eta and their Euler-Maruyama steps.
+        copies: forward paths from each end point, without which few paths see no eta in many dimensions.
     """
 
     reference_steps: int = 150
     references: int = 1
     rows: int = 300
-    paths: int = 300
+    paths: int = 200
     steps: int = 30
+    copies: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.reference_steps, self.rows, self.paths, self.steps) < 2 or self.references < 0:
+        if min(self.reference_steps, self.rows, self.paths, self.steps) < 2 or min(self.references, self.copies) < 0:
             raise InputError(f"the effort {self} has a size below 2", "give larger sizes")
 
 
@@ -120,7 +122,7 @@ def image_figures(
 
     def known() -> pd.DataFrame:
         watch("errors of known form on a network")
-        settings = {"paths": effort.paths, "steps": effort.steps, "seed": seed}
+        settings = _paths(effort, seed)
         return _kept(folder / "perturbations.parquet", settings, partial(perturbed, first, effort, seed))
 
     def samples() -> pd.DataFrame:
@@ -229,7 +231,7 @@ def score_errors(run: OpenRun, index: int, effort: Effort, seed: int) -> Iterato
 
 
 def _paths(effort: Effort, seed: int) -> dict[str, int]:
-    return {"n": effort.paths, "steps": effort.steps, "seed": seed}
+    return {"n": effort.paths, "steps": effort.steps, "copies": effort.copies, "seed": seed}
 
 
 def horizon(model: Generator, run: OpenRun) -> tuple[float, float]:
