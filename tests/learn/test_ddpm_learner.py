@@ -12,7 +12,7 @@ from driftlaw.errors import ConfigError, DataNotFoundError, InputError
 from driftlaw.learn import Denoiser, FitContext, build, from_diffusers, pipeline_generator
 from driftlaw.learn.denoiser_generator import DenoiserGenerator
 from driftlaw.learn.epsilon import EpsilonNetwork, Timestepped
-from driftlaw.learn.preconditioning import NoiseLaw, noised
+from driftlaw.learn.preconditioning import NoiseLaw, learned_score, noised
 from driftlaw.process.ddpm import betas, chain_times
 from driftlaw.process.mixture import GaussianMixture
 from driftlaw.process.schedule import noise_ratio
@@ -217,12 +217,13 @@ def test_killed_sampling_goes_on_after_its_last_chunk(solver):
 
 
 def test_the_noise_of_each_chunk_is_its_own():
-    """With a score of zero information samples of two chunks must differ, and so must two calls."""
+    """Two chunks from one starting point differ, and so do two calls."""
     config = replace(SMALL, sample_batch=5)
     model = config.fit(rows(20, 3), FitContext())
-    model.sigma_data = 1.0
+    x = rows(5, 3)
+    first, second = (model._carry(x, 0, chunk, lambda fraction, text: None) for chunk in (0, 1))
+    assert not torch.equal(first, second)
     drawn = model.sample(10, torch.Generator().manual_seed(0))
-    assert not torch.equal(drawn[:5], drawn[5:])
     assert not torch.equal(drawn, model.sample(10, torch.Generator().manual_seed(1)))
 
 
@@ -318,15 +319,40 @@ def tiny_pipeline(**scheduler):
     return diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**settings))
 
 
+def diffusers_pipeline(unet, scheduler):
+    return pytest.importorskip("diffusers").DDPMPipeline(unet, scheduler)
+
+
+def test_the_two_ways_to_a_score_agree():
+    """From the noise directly, and through the preconditioned F that training fits; and the scale of a time."""
+    levels = chain_times(betas(steps=50, end=0.3))
+    seen = []
+
+    class Net(torch.nn.Module):
+        def forward(self, x, k):
+            seen.append(k)
+            return torch.sin(3 * x) + 0.1 * k.reshape(-1, 1)
+
+    x, t = rows(6, 3), torch.tensor([0.01, 0.1, 0.5, 1.0, 3.0, 5.0])
+    for wrapped in (Net(), Timestepped(Net())):
+        for prediction in ("epsilon", "sample", "v_prediction"):
+            net = EpsilonNetwork(wrapped, levels, prediction)
+            torch.testing.assert_close(net.score(x, t), learned_score(net, x, t, 1.0), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(net.score(x, 0.5), learned_score(net, x, 0.5, 1.0), rtol=1e-4, atol=1e-4)
+    Timestepped(Net(), 100.0)(x, t)
+    assert torch.equal(seen[-1], 100 * t)
+
+
 def test_a_pipeline_becomes_a_learner_and_back(tmp_path):
-    pipeline = tiny_pipeline(beta_schedule="scaled_linear", variance_type="fixed_large")
+    pipeline = tiny_pipeline(beta_schedule="scaled_linear", variance_type="fixed_large", clip_sample_range=0.9)
     config = from_diffusers(pipeline, steps=3, warm_steps=2, batch=4, warmup=0)
     assert (config.diffusion_steps, config.beta_schedule, config.spread, config.clip) == (
         20,
         "scaled-linear",
         "large",
-        1.0,
+        0.9,
     )
+    assert "sample_size" not in config.unet, "it is the rows that have a size"
     assert build(json.loads(json.dumps(config.config()))) == config
     data = rows(6, 1, 8, 8).clamp(-1, 1)
     model = config.fit(data, FitContext(seed=1))
@@ -335,7 +361,7 @@ def test_a_pipeline_becomes_a_learner_and_back(tmp_path):
     again = config.load(load(save(model.state())), (1, 8, 8))
     a, b = (m.sample(3, torch.Generator().manual_seed(0)) for m in (model, again))
     assert torch.equal(a, b)
-    assert float(a.abs().max()) <= 1 + 1e-6
+    assert float(a.abs().max()) <= 0.9 + 1e-6
     model.pipeline().save_pretrained(tmp_path / "kept")
     stored = pipeline_generator(tmp_path / "kept")
     assert stored.shape == (1, 8, 8)
@@ -343,6 +369,9 @@ def test_a_pipeline_becomes_a_learner_and_back(tmp_path):
     torch.testing.assert_close(stored.score(data, 0.5), model.score(data, 0.5))
     start = config.fit(data, FitContext(warm_start=stored))  # a stored pipeline can be what the first fit starts from
     assert start.training["steps"] == 2
+    for name in ("sample", "v_prediction"):
+        back = replace(config, prediction=name).fit(data, FitContext()).pipeline().scheduler
+        assert from_diffusers(diffusers_pipeline(pipeline.unet, back)).prediction == name
     with pytest.raises(ConfigError, match="only a diffusers-unet"):
         SMALL.fit(rows(5, 2), FitContext()).pipeline()
 
@@ -415,6 +444,7 @@ def test_networks_and_schedulers_that_do_not_fit(tmp_path):
         ({"variance_type": "learned"}, "variance_type is 'learned'"),
         ({"thresholding": True}, "uses thresholding"),
         ({"trained_betas": [0.5] * 20}, "uses trained_betas"),
+        ({"rescale_betas_zero_snr": True}, "uses rescale_betas_zero_snr"),
     ):
         pipeline.scheduler = diffusers.DDPMScheduler(num_train_timesteps=20, **settings)
         with pytest.raises(ConfigError, match=words):

@@ -1,13 +1,16 @@
+import os
+import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
 from driftlaw.measure.feature_cache import CachedNetwork, FeatureCache
-from driftlaw.measure.feature_networks import FeatureNetwork, FeatureSpace, Preprocessing
+from driftlaw.measure.feature_networks import FeatureNetwork, FeatureSpace, Preprocessing, hash_tensors
 from driftlaw.measure.features import FeatureMap
 from driftlaw.measure.network_kinds import build, describe
 from driftlaw.seeding import generator
@@ -73,6 +76,14 @@ class TestNetwork:
         assert torch.allclose(out, expected)
         assert Preprocessing(size=4)(torch.ones(2, 1, 8, 8)).shape == (2, 1, 4, 4)
         assert torch.allclose(Preprocessing(size=16)(torch.ones(2, 1, 8, 8)), torch.ones(2, 1, 16, 16))
+        corner = -torch.ones(1, 1, 8, 8)
+        corner[0, 0, 0, 0] = 1.0
+        assert float(Preprocessing(size=2)(corner)[0, 0, 0, 0]) > 0.01, "antialiased: every pixel counts"
+
+    def test_hashes_of_tensors_know_names_and_shapes(self):
+        x = torch.zeros(2, 3)
+        hashes = {hash_tensors([(name, v)]) for name, v in (("a", x), ("a", x.T), ("b", x), ("a", x.double()))}
+        assert len(hashes) == 4
 
     def test_a_function_needs_a_fingerprint(self):
         with pytest.raises(InputError, match="has no fingerprint"):
@@ -117,6 +128,13 @@ class TestBadNetworks:
         with pytest.raises(InputError, match=r"images with 3 channels were given to a network for 1"):
             phi(images(2, (3, 8, 8)))
 
+    def test_failed_assertions(self):
+        def only(x):
+            assert x.shape[-1] == 9, "made for 9 pixels"
+
+        with pytest.raises(InputError, match=r"fails on images of shape \(1, 8, 8\) \(made for 9 pixels"):
+            self.bad(only)
+
     def test_rows(self, quiet_net):
         phi = FeatureNetwork.from_module(quiet_net, SHAPE)
         with pytest.raises(InputError, match=r"needs images \[n, c, h, w\], got shape \(4, 3\)"):
@@ -142,19 +160,36 @@ class TestBadNetworks:
             Preprocessing(size=0)
 
 
+class Twice(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        out = self.module(x)
+        return out, 2 * out
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = net()
-        torch.jit.save(torch.jit.script(module), folder / "net.pt")
         pytest.importorskip("onnx")
-        for name, batch, axes in (("net", 2, {"x": {0: "n"}}), ("fixed", 4, None)):
-            torch.onnx.export(
-                module, (torch.zeros(batch, *SHAPE),), folder / f"{name}.onnx", dynamo=False, input_names=["x"],
-                output_names=["features"], dynamic_axes=axes,
-            )  # fmt: skip
+        for seed, place in ((1, folder / "other"), (0, folder)):
+            place.mkdir(exist_ok=True)
+            module = net(seed)
+            torch.jit.save(torch.jit.script(module), place / "net.pt")
+            for name, batch, axes in (("net", 2, {"x": {0: "n"}}), ("fixed", 4, None)):
+                torch.onnx.export(
+                    module, (torch.zeros(batch, *SHAPE),), place / f"{name}.onnx", dynamo=False, input_names=["x"],
+                    output_names=["features"], dynamic_axes=axes,
+                )  # fmt: skip
+        torch.onnx.export(
+            Twice(module), (torch.zeros(2, *SHAPE),), folder / "twice.onnx", dynamo=False, input_names=["x"],
+            output_names=["features", "twice"], dynamic_axes={"x": {0: "n"}},
+        )  # fmt: skip
+    save_file(module.state_dict(), folder / "weights.safetensors")
     torch.save(module.state_dict(), folder / "weights.pt")
     (folder / "mine.py").write_text(
         "from torch import nn\n"
@@ -175,10 +210,20 @@ class TestFiles:
         assert phi.dimension == 16
         assert torch.allclose(phi(images(6)), net()(images(6)).detach().double(), atol=1e-5)
         assert phi.fingerprint == build(str(folder / file), SHAPE).fingerprint
+        assert phi.fingerprint != build(str(folder / "other" / file), SHAPE).fingerprint
+
+    def test_one_of_several_outputs(self, folder):
+        pytest.importorskip("onnxruntime")
+        config = {"kind": "onnx", "path": str(folder / "twice.onnx")}
+        one, two = build(config, SHAPE), build({**config, "output": "twice"}, SHAPE)
+        assert torch.allclose(2 * one(images(3)), two(images(3)))
+        assert one.fingerprint != two.fingerprint
 
     def test_own_module_with_weights(self, folder):
         config = {"kind": "module", "module": f"{folder / 'mine.py'}:build", "weights": str(folder / "weights.pt")}
-        assert torch.allclose(build(config, SHAPE)(images(3)), net()(images(3)).detach().double(), atol=1e-6)
+        for name in ("weights.pt", "weights.safetensors"):
+            found = build({**config, "weights": str(folder / name)}, SHAPE)(images(3))
+            assert torch.allclose(found, net()(images(3)).detach().double(), atol=1e-6)
         state = torch.get_rng_state()
         build({**config, "scale": 1}, SHAPE)
         assert torch.equal(state, torch.get_rng_state())
@@ -186,12 +231,21 @@ class TestFiles:
     def test_pickled_weights_are_refused(self, folder):
         class Evil:
             def __reduce__(self):
-                return (print, ("pickle was run",))
+                return (os.mkdir, (str(folder / "pickle-was-run"),))
 
         torch.save({"0.weight": Evil()}, folder / "evil.pt")
         config = {"kind": "module", "module": f"{folder / 'mine.py'}:build", "weights": str(folder / "evil.pt")}
         with pytest.raises(InputError, match=r"weights .*evil.pt do not fit"):
             build(config, SHAPE)
+        assert not (folder / "pickle-was-run").exists()
+
+    def test_a_package_that_is_broken(self, folder, monkeypatch):
+        """As a torchvision that was built for another torch, which raises a RuntimeError."""
+        (folder / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        monkeypatch.delitem(sys.modules, "timm", raising=False)
+        monkeypatch.syspath_prepend(folder)
+        with pytest.raises(ConfigError, match=r"cannot be imported \(operator torchvision::nms does not exist\)"):
+            build("dinov2", (3, 28, 28))
 
     def test_bad_files(self, folder):
         for name, kind in (("bad.onnx", "not a usable ONNX file"), ("bad.pt", "not a TorchScript file")):
@@ -209,7 +263,8 @@ class TestFiles:
                 build(f"{folder / 'mine.py'}:{attribute}", SHAPE)
 
     def test_descriptions(self):
-        assert describe("a/b.pt") == {"kind": "torchscript", "path": "a/b.pt"}
+        for ending in ("pt", "pts", "ts", "PT"):
+            assert describe(f"a/b.{ending}") == {"kind": "torchscript", "path": f"a/b.{ending}"}
         for features, message in (
             ("efficientnet", "Did you mean 'efficientnet-lite0'"),
             ({"kind": "onnx"}, "need the setting 'path'"),
@@ -235,6 +290,9 @@ class TestFiles:
         phi = build("efficientnet-lite0", (1, 28, 28))
         out = phi(images(4, (1, 28, 28)))
         assert out.shape == (4, 1280)
+        assert phi.preprocessing == Preprocessing(channels=3, size=64, scale=255, mean=127, std=128)
+        own = build({"kind": "efficientnet-lite0", "mean": 0.5}, (1, 28, 28)).preprocessing
+        assert own == Preprocessing(channels=3, size=64, mean=0.5), "scale, mean and std belong together"
         assert float(out.std()) > 0.1
         grey = images(2, (1, 28, 28))
         assert torch.allclose(phi(grey), phi(grey.expand(-1, 3, -1, -1)))
@@ -303,6 +361,27 @@ class TestCache:
             cache(phi, images(5, seed=seed))
         assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 4000
         assert FeatureCache.key(phi, images(5, seed=4)) in {p.stem for p in tmp_path.iterdir()}
+
+    def test_the_entry_used_longest_ago_goes_first_and_the_newest_never(self, tmp_path):
+        phi, _ = self.counted()
+        size = 3 * 64 * 4 + 600  # an entry is a little more than its numbers
+        cache = FeatureCache(tmp_path, limit_bytes=2 * size)
+        a, b, c = (images(3, seed=seed) for seed in range(3))
+        for age, x in ((200, a), (100, b)):
+            cache(phi, x)
+            os.utime(tmp_path / f"{cache.key(phi, x)}.safetensors", (1e9 - age, 1e9 - age))
+        cache(phi, a)
+        cache(phi, c)
+        assert {p.stem for p in tmp_path.iterdir()} == {cache.key(phi, x) for x in (a, c)}
+        FeatureCache(tmp_path, limit_bytes=10)(phi, b)
+        assert [p.stem for p in tmp_path.iterdir()] == [cache.key(phi, b)]
+
+    def test_an_entry_of_another_shape_is_computed_again(self, tmp_path):
+        phi, _ = self.counted()
+        cache, x, y = FeatureCache(tmp_path), images(3), images(2)
+        cache(phi, x)
+        (tmp_path / f"{cache.key(phi, x)}.safetensors").rename(tmp_path / f"{cache.key(phi, y)}.safetensors")
+        assert torch.equal(cache(phi, y), phi(y))
 
     def test_nothing_is_written_when_the_network_fails(self, tmp_path):
         phi, _ = self.counted()

@@ -15,6 +15,7 @@ from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError, Sto
 from driftlaw.measure import sketch_file
 from driftlaw.measure.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.feature_maps import KINDS
+from driftlaw.measure.feature_steps import Cosine, Standardise, from_tensors, to_tensors
 from driftlaw.measure.histograms import LEVELS, Cells, real_edges
 from driftlaw.measure.sketch import Sketch
 from driftlaw.measure.sketch_features import SketchFeatures
@@ -103,6 +104,7 @@ def test_constant_columns_are_left_out_and_said_but_still_counted():
     phi = SketchFeatures.fit(x, "identity")
     assert phi.labels == ["x0", "x1", "x3", "x4"]
     assert "1 of 5 columns are constant in the real rows and give no feature: x2" in phi.warnings
+    close(phi(x)[:, 2], (x[:, 3] - x[:, 3].mean()) / x[:, 3].std(ddof=1))
     moved = x.copy()
     moved[:10, 2], moved[10:13, 2] = 7.5, 6.0
     counts = Sketch(phi).add(moved).histograms["x2"].counts
@@ -399,6 +401,51 @@ def test_a_module_sees_images_in_its_own_range_and_is_known_by_its_weights(tmp_p
         Sketch.load(tmp_path / "net.sketch", features=other)
     with pytest.raises(InputError, match="training mode"):
         SketchFeatures.fit(images, net.train())
+
+
+def test_functions_that_change_their_shape_are_refused():
+    ragged = SketchFeatures.fit(rows(50), lambda x: x[:, : 2 if len(x) == 2 else 3])
+    with pytest.raises(InputError, match="gave 3 numbers a row, not 2"):
+        ragged(rows(9))
+    with pytest.raises(InputError, match=r"gave shape \(1, 5\) for 2 rows"):
+        SketchFeatures.fit(rows(50), lambda x: x[:1])
+
+
+# -- built-in maps ----------------------------------------------------------------------------------------------------
+
+
+def test_products_that_say_nothing_are_left_out():
+    """Squares of two-valued columns, also of one whose third value comes late, and products that do not vary."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.integers(0, 2, 5000), np.zeros(5000), rng.integers(0, 2, 5000), rng.normal(size=5000)])
+    x[:, 1] = 1 - x[:, 0]
+    x[4999, 2] = 2
+    labels = SketchFeatures.fit(x, "quadratic").labels
+    assert labels == ["x0", "x1", "x2", "x3", "x2^2", "x3^2", "x0*x2", "x0*x3", "x1*x2", "x1*x3", "x2*x3"]
+
+
+def test_the_seed_chooses_the_products():
+    chosen = [SketchFeatures.fit(rows(300), "quadratic", dimension=12, seed=s).labels[-2:] for s in (0, 0, 1, 2)]
+    assert chosen[0] == chosen[1]
+    assert len({tuple(c) for c in chosen}) > 1
+
+
+def test_few_rows_are_no_reason_to_warn():
+    """The whitening of the fit is not the covariance that drift is measured with."""
+    assert not any("inflates" in w for w in SketchFeatures.fit(rows(40, d=10), "pca", dimension=8).warnings)
+
+
+def test_steps_by_hand_and_from_tensors_in_any_order():
+    x = torch.tensor([[1.0, 5.0, 2.0], [3.0, 5.0, 8.0]], dtype=torch.float64)
+    mean, scale = torch.tensor([2.0, 4.0]).double(), torch.tensor([0.5, 2.0]).double()
+    scaled = Standardise(torch.tensor([0, 2]), mean, scale)
+    close(scaled(x), [[-2, -1], [2, 2]])
+    waves = Cosine(torch.zeros(2, 3).double(), torch.zeros(3).double())
+    close(waves(scaled(x)), np.full((2, 3), 2**0.5))
+    stored = to_tensors((scaled, waves))
+    again = from_tensors(dict(reversed(stored.items())))
+    assert [type(step) for step in again] == [Standardise, Cosine]
+    close(again[0](x), scaled(x))
 
 
 def test_the_protocol_and_functions_and_what_they_may_return():
