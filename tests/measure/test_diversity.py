@@ -16,7 +16,10 @@ def test_naive_twin():
     x = draw(40, "x")
     d = torch.cdist(x, x)[~torch.eye(40, dtype=torch.bool)]
     assert diversity(x, block=100).value == pytest.approx(float(d.mean()))
-    assert effective_number(x, 0.7, block=100).value == pytest.approx(1 / float(torch.exp(-d.square() / 0.49).mean()))
+    number = pytest.approx(1 / float(torch.exp(-d.square() / 0.49).mean()))
+    assert effective_number(x, 0.7, block=100).value == number
+    assert effective_number(x + 1e8, 0.7).value == pytest.approx(number.expected, rel=1e-5), "no cancellation"
+    assert diversity(torch.cat([x, x]) + 1e5).value > 0.0, "equal rows are at distance 0"
 
 
 def test_closed_forms_and_coverage():

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
@@ -60,6 +61,41 @@ def test_the_regulariser_is_added():
     # shift 1 along a direction of no variance: delta^2 / (2 eps) is all of KL
     moved = constant + torch.tensor([0.0, 0.0, 1.0])
     assert gaussian_kl(moved, constant, eps=0.01).value == pytest.approx(50.0, rel=0.01)
+
+
+def naive(x, y, statistic, groups=20):
+    """Value and standard error by the jackknife written out, with covariances of numpy."""
+
+    def fit(z):
+        return torch.from_numpy(z.mean(0)), torch.from_numpy(np.cov(z.T).reshape(z.shape[1], -1))
+
+    x, y = x.numpy(), y.numpy()
+    whole = statistic(fit(x), fit(y))
+    kept = [np.arange(len(x)) % groups != g for g in range(groups)]
+    parts = [[statistic(fit(x[k]), fit(y)) for k in kept], [statistic(fit(x), fit(y[k])) for k in kept]]
+    value = whole + sum((groups - 1) * (whole - np.mean(p)) for p in parts)
+    return value, math.sqrt(sum((groups - 1) ** 2 * np.var(p, ddof=1) / groups for p in parts))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_naive_twin(k):
+    x, y = 0.9 * draw(60, k, "nx") + 0.3, draw(60, k, "ny")
+    found = gaussian_kl(x, y, eps=0.0)
+    assert (found.value, found.stderr) == pytest.approx(naive(x, y, kl_of_gaussians))
+    value, stderr = naive(x, y, lambda p, q: math.log1p(chi2_of_gaussians(p, q)))
+    found = gaussian_chi2(x, y, eps=0.0)
+    assert (found.value, found.stderr) == pytest.approx((math.expm1(value), math.exp(value) * stderr))
+
+
+def test_far_away():
+    """Finite and beyond any number: said, not raised."""
+    x, y = draw(300, 2, "fx"), draw(300, 2, "fy")
+    near, far = gaussian_chi2(0.5 * x + 20, y), gaussian_chi2(0.5 * x + 40, y)
+    assert 1e150 < near.value < 1e250
+    assert far.is_refused
+    assert "log(1 + chi2) is 1" in far.warnings[0]
+    assert math.isinf(chi2_of_gaussians((ZERO + 40, EYE), (ZERO, EYE)))
+    assert gaussian_kl(0.5 * x + 40, y).value == pytest.approx(1600, rel=0.3)
 
 
 def test_coverage():

@@ -73,6 +73,23 @@ def test_data_with_duplicates_says_so():
     found = memorisation(draw(50, "s"), t, h)["memorised"]
     assert found.value == 0.0
     assert "10 of 100 held-out rows equal a training row" in found.warnings[0]
+    s = draw(50, "s")
+    s[:5] = t[20:25]
+    assert memorisation(s, t, h)["memorised"].value == pytest.approx(0.1), "exact copies still count"
+    s[5:10] = h[:5]  # at distance 0 of both sets: ratio 1, as for any row between them
+    assert memorisation(s, t, h)["memorised"].value == pytest.approx(0.1)
+
+
+def test_ties_count_one_half():
+    t = draw(60, "t")
+    assert memorisation(draw(50, "s"), t, t.flip(0))["train_nearest"].value == 0.5
+
+
+def test_a_large_offset_does_not_matter():
+    s, t, h = (draw(60, name).double() for name in "sth")
+    moved = memorisation(s + 1e8, t + 1e8, h + 1e8)
+    found = memorisation(s, t, h)
+    assert {k: e.value for k, e in moved.items()} == {k: e.value for k, e in found.items()}
 
 
 def test_bad_input():

@@ -43,6 +43,8 @@ EPS = 1e-3
 #: rows for each feature of a fit
 ROWS_PER_FEATURE = 100
 _GROUPS = 20
+#: largest logarithm whose exponential is still a number
+_LARGEST = 700.0
 Fit = tuple[Tensor, Tensor]
 
 
@@ -57,7 +59,7 @@ def proxy_dimension(n: int, k: int) -> int:
 
 
 def chi2_of_gaussians(p: Fit, q: Fit) -> float:
-    r"""Chi-square divergence of N(m_P, S_P) from N(m_Q, S_Q), closed form; infinite unless 2 S_Q > S_P.
+    r"""Chi-square divergence of N(m_P, S_P) from N(m_Q, S_Q), closed form; infinite unless 2 S_Q > S_P, or past e^700.
 
     Args:
         p: mean ``[k]`` and covariance ``[k, k]`` of P, float64.
@@ -68,7 +70,7 @@ def chi2_of_gaussians(p: Fit, q: Fit) -> float:
         >>> round(chi2_of_gaussians((zero + 1, one), (zero, one)), 4), chi2_of_gaussians((zero, 2 * one), (zero, one))
         (1.7183, inf)
     """
-    return math.expm1(_log_one_plus_chi2(p, q))
+    return _expm1(_log_one_plus_chi2(p, q))
 
 
 def kl_of_gaussians(p: Fit, q: Fit) -> float:
@@ -124,14 +126,11 @@ def gaussian_chi2(x: Tensor, y: Tensor, *, eps: float = EPS) -> Estimate:
     value, stderr, t = _jackknife(x, y, eps, _log_one_plus_chi2)
     if not math.isfinite(value) or not math.isfinite(stderr):
         return Estimate.refused(method, f"whether chi-square is finite cannot be told: {ratio}", n)
-    found = Estimate(
-        math.expm1(value),
-        math.exp(value) * stderr,
-        math.expm1(value - t * stderr),
-        math.expm1(min(value + t * stderr, 700.0)),
-        n,
-        method,
-    )
+    bounds = value - t * stderr, value + t * stderr
+    if value > _LARGEST:
+        logs = f"log(1 + chi2) is {value:.4g} [{bounds[0]:.4g}, {bounds[1]:.4g}]"
+        return Estimate.refused(method, f"chi-square is finite and larger than any number here: {logs}", n)
+    found = Estimate(_expm1(value), math.exp(value) * stderr, _expm1(bounds[0]), _expm1(bounds[1]), n, method)
     if high >= 2.0:
         found = Estimate(found.value, math.nan, found.low, math.inf, n, method, (f"no upper end: {ratio}",))
     return _few(found, x)
@@ -147,11 +146,15 @@ def largest_ratio(p: Fit, q: Fit) -> float:
 def _log_one_plus_chi2(p: Fit, q: Fit) -> float:
     (m_p, s_p), (m_q, s_q) = p, q
     root, failed = torch.linalg.cholesky_ex(2.0 * s_q - s_p)
-    if int(failed) or not bool((root.diagonal() > 0).all()):
+    if int(failed):
         return math.inf
     delta = (m_p - m_q)[:, None]
     form = float((delta.T @ torch.cholesky_solve(delta, root)).squeeze())
     return float(torch.logdet(s_q) - 0.5 * torch.logdet(s_p)) - float(root.diagonal().log().sum()) + form
+
+
+def _expm1(log: float) -> float:
+    return math.expm1(log) if log <= _LARGEST else math.inf
 
 
 def _checked(x: Tensor, y: Tensor, eps: float, what: str) -> tuple[Tensor, Tensor, str]:
