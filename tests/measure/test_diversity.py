@@ -45,6 +45,7 @@ def test_clusters_are_counted():
     one = effective_number(1e-3 * draw(100, "one"), 1.0)
     assert one.value == pytest.approx(1.0, abs=1e-4)
     assert one.low >= 1.0 - 1e-12
+    assert effective_number(torch.tensor([[0.0], [0.0], [0.0], [0.3]]), 1.0).low == 1.0
 
 
 def test_collapse_lowers_both_and_noise_raises_both():
@@ -58,7 +59,7 @@ def test_collapse_lowers_both_and_noise_raises_both():
 def test_nothing_is_close():
     found = effective_number(1000.0 * draw(20, "far"), 1.0)
     assert found.high == math.inf
-    assert found.low > 50
+    assert found.low == pytest.approx(190 / 3)  # rule of three for 190 pairs
     assert "no two of the 20 rows are close" in found.warnings[0]
 
 

@@ -149,6 +149,9 @@ def test_dimension_and_few_rows():
 def test_bad_input():
     with pytest.raises(InputError, match="x has 20 rows and y has 21"):
         gaussian_kl(draw(20, 2, "a"), draw(21, 2, "b"))
+    with pytest.raises(InputError, match="4 rows of 2 features cannot be fitted and jackknifed with eps = 0"):
+        gaussian_kl(draw(4, 2, "a"), draw(4, 2, "b"), eps=0)
+    assert math.isfinite(gaussian_kl(draw(4, 2, "a"), draw(4, 2, "b")).value)
     with pytest.raises(InputError, match="eps is -1"):
         gaussian_chi2(draw(20, 2, "a"), draw(20, 2, "b"), eps=-1)
     with pytest.raises(InputError, match="NaN"):

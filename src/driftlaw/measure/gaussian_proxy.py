@@ -161,9 +161,12 @@ def _checked(x: Tensor, y: Tensor, eps: float, what: str) -> tuple[Tensor, Tenso
     if not (math.isfinite(eps) and eps >= 0):
         raise InputError(f"eps is {eps}", "give 0 or a small positive number")
     x, y = equal_pair(x, y)
-    if len(x) - math.ceil(len(x) / min(_GROUPS, len(x) // 2)) < 2:
-        raise InputError(f"{len(x)} rows cannot be fitted and jackknifed", "give 8 or more")
-    return x, y, f"{what}, {x.shape[1]} feature(s), eps = {eps:g}, jackknife"
+    n, k = x.shape
+    if eps == 0 and n - math.ceil(n / min(_GROUPS, n // 2)) <= k:  # a group left out, the covariance is singular
+        raise InputError(
+            f"{n} rows of {k} features cannot be fitted and jackknifed with eps = 0", "give more rows, or eps > 0"
+        )
+    return x, y, f"{what}, {k} feature(s), eps = {eps:g}, jackknife"
 
 
 def _few(estimate: Estimate, x: Tensor) -> Estimate:
