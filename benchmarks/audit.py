@@ -93,7 +93,7 @@ def _plan(law, k):
     """Pairs of sets, and pairs of means for each pair of covariances."""
     if law == GAUSSIAN:
         return (100, 100) if k > 300 else (500, 20)
-    return (10_000 if k == 10 else 2000), 1
+    return (2000 if k == 10 else 1000), 1
 
 
 def _batch(law, n, k, real, batch):
