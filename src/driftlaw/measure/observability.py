@@ -266,10 +266,10 @@ def observability_regression(
     regressor misses, plus the discretisation error of the chain.
 
     In many dimensions few paths teach a regressor nothing. `copies` gives it what it should learn (this project): the
-    forward process leads from the end point to fresh paths, and M along them, summed with the same score, is like a copy
-    of M that shares nothing but the end point. Their mean enters first, then the features explain what it leaves. The bound
-    holds whether `score` is that of the law or not, because any function of the end point and of independent draws may
-    stand for f. If it is, c copies alone would find :math:`\eta^2 / (\eta + (1 - \eta)/c)`.
+    forward process leads from the end point to fresh paths, and M along them, summed with the same score, is like a
+    copy of M that shares nothing but the end point. Their mean enters first, then the features explain what it leaves.
+    The bound holds whether `score` is that of the law or not, because any function of the end point and of independent
+    draws may stand for f. If it is, c copies alone would find :math:`\eta^2 / (\eta + (1 - \eta)/c)`.
 
     Args:
         score_hat: learned score.
