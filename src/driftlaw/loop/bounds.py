@@ -168,9 +168,9 @@ class _Run(OpenRun):
         # a stored row that trained the next model shares its noise with that model: new rows do not
         m = max(len(held_out), 2 * BLOCKS)
         draws = [seeding.generator(self.seed, "bounds", "rows", n) for n in range(1, N + 1)]
-        sets = [phi.in_parts(self.model(n).sample(m, g).cpu()) for n, g in enumerate(draws, start=1)]
+        sets = [self.model(n).sample(m, g).cpu() for n, g in enumerate(draws, start=1)]
         return feature_innovations(
-            lambda x: x, phi.in_parts(held_out.x), sets, *self.rows.pair, seed=self.stream("blocks"), name=phi.name
+            phi.in_parts, held_out.x, sets, *self.rows.pair, seed=self.stream("blocks"), name=phi.name
         )
 
 
