@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "driftlaw"
-RANK = {"errors": 0, "estimate": 1, "files": 1, "seeding": 1}
+RANK = {"directions": 0, "errors": 0, "estimate": 1, "files": 1, "seeding": 1}
 RANK |= {"process": 2, "data": 3, "learn": 3, "measure": 3, "theory": 3}
 RANK |= {"loop": 4, "auditing": 5, "planning": 5, "report": 6, "cli": 7}
 SAME_LAYER_ALLOWED = {("auditing", "planning"), ("planning", "auditing")}

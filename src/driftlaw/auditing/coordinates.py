@@ -30,6 +30,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.twosample import score_interval
@@ -112,6 +113,7 @@ class Whitening:
             )
         else:
             values, vectors = np.linalg.eigh(covariance[np.ix_(varies, varies)] / np.outer(scale, scale))
+            vectors = oriented(vectors)
         keep = values > RANK_TOLERANCE * values.max()
         rank = int(keep.sum())
         if rank < k:

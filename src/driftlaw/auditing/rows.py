@@ -215,7 +215,7 @@ def _exemplars(generation: Sample, direction: NDArray[np.float64]) -> Exemplars 
         return None
     half = SHOWN // 2
     along = generation.z.numpy() @ direction
-    farthest = np.argsort(-along)[:half]
+    farthest = np.argsort(-along, kind="stable")[:half]
     return Exemplars.of(np.concatenate([generation.images[farthest], generation.images[:half]]), len(farthest))
 
 

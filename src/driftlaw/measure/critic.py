@@ -31,6 +31,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from driftlaw.directions import oriented
 from driftlaw.process.schedule import alpha, variance
 
 #: Directions (principal, of the data) in which a critic may be quadratic or neural; linear parts use every direction.
@@ -113,6 +114,7 @@ class Frame:
         else:
             k = min(DIRECTIONS, d)
             basis = torch.linalg.eigh(x.mT @ x)[1][:, -k:]
+        basis = oriented(basis)
         centred = (rows if fresh is None else fresh) - mean
         inside = (centred @ basis).square().mean(0)
         total = float(centred.square().sum()) / len(centred)

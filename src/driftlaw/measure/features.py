@@ -28,6 +28,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
+from driftlaw.directions import oriented
 from driftlaw.errors import InputError, nearest
 from driftlaw.measure.feature_networks import FeatureSpace
 from driftlaw.measure.feature_steps import Affine, Cosine, Step
@@ -208,9 +209,7 @@ def _principal(rows: Tensor, dimension: int, warnings: list[str]) -> Affine:
         warnings.append(f"the real rows span only {int(keep.sum())} of the {dimension} dimensions asked for")
     values, vectors = values[keep], vectors[:, keep]
     matrix = vectors if d <= n else centred.T @ vectors / values.sqrt()
-    # the sign of an eigenvector is arbitrary: fix it so that the map depends on the data only
-    pivot = matrix.abs().argmax(dim=0)
-    return Affine(mean, matrix * matrix[pivot, torch.arange(matrix.shape[1])].sign())
+    return Affine(mean, oriented(matrix))
 
 
 def _whiten(z: Tensor, warnings: list[str]) -> Affine:
@@ -236,7 +235,7 @@ def _whiten(z: Tensor, warnings: list[str]) -> Affine:
         raise InputError("no feature of the real training set varies", "check the data: all rows are equal")
     if not keep.all():
         warnings.append(f"the covariance has rank {int(keep.sum())} of {k}: its null directions were dropped")
-    return Affine(mean, vectors[:, keep] / values[keep].sqrt())
+    return Affine(mean, oriented(vectors[:, keep]) / values[keep].sqrt())
 
 
 def _tolerance(values: Tensor, n: int, d: int) -> float:

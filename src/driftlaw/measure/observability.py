@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
 from driftlaw.measure.path import ROWS, Horizon, forward, own_error, refined, score_error, square
@@ -354,7 +355,7 @@ def _cross_fit(y: Tensor, m: Tensor, first: Tensor, folds: int, frequencies: int
     from sklearn.linear_model import LinearRegression, RidgeCV
 
     if y.shape[1] > COORDINATES:  # no more than these can be told apart from as many paths as one can afford
-        y = y @ torch.linalg.svd(y - y.mean(0), full_matrices=False).Vh[:COORDINATES].mT
+        y = y @ oriented(torch.linalg.svd(y - y.mean(0), full_matrices=False).Vh[:COORDINATES].mT)
     z = (y - y.mean(0)) / y.std(0).clamp_min(1e-12)
     d = z.shape[1]
     i, j = torch.triu_indices(d, d) if d <= 32 else torch.arange(d).expand(2, d)

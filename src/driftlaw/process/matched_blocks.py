@@ -34,6 +34,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from driftlaw.directions import oriented
 from driftlaw.process import native
 from driftlaw.process.draws import BLOCK_BYTES, LawValues
 from driftlaw.process.kernel_sum import COMPILED_LIMIT, CONDITION_LIMIT, KernelMixture
@@ -333,7 +334,7 @@ def _moments(c: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = p @ c
     y = c - mean
     values, vectors = torch.linalg.eigh((y * p.unsqueeze(1)).T @ y)
-    return mean, values.clamp(min=0), vectors
+    return mean, values.clamp(min=0), oriented(vectors)
 
 
 def partition(centres: Tensor, weights: Tensor, blocks: int) -> list[Tensor]:
@@ -380,6 +381,6 @@ def _without_strays(c: Tensor, w: Tensor, blocks: list[Tensor], h: float) -> tup
         scale = values + h * h + 1e-9 * values.sum() + 1e-300
         far[rows] = (((c[rows] - mean) @ vectors).square() / scale).sum(1)
     stray = torch.zeros(len(c), dtype=torch.bool)
-    stray[far.topk(count).indices] = True
+    stray[far.argsort(descending=True, stable=True)[:count]] = True
     kept = [rows[~stray[rows]] for rows in blocks]
     return [rows for rows in kept if len(rows)], stray.nonzero()[:, 0]

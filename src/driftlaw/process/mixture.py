@@ -192,7 +192,7 @@ class GaussianMixture:
         """
         generator = own_generator(generator)
         label = draw_labels(self.weights, n, generator)
-        noise = normal((n, self.dim), generator, dtype)
+        noise = self._project(normal((n, self.dim), generator, dtype), label)  # whatever the signs of the basis
         return self._place(self.means[label].to(dtype), self._eigenvalues[label].sqrt().to(dtype) * noise, label)
 
     def evaluate(self, x: Tensor, t: Time = 0.0) -> LawValues:
@@ -257,7 +257,8 @@ class GaussianMixture:
             lam_t, lam_s = (expand(alpha(u), 2).square() * lam + expand(variance(u), 2) for u in (at, to))
             residual = self._project(x.double() - expand(alpha(at), 2) * means, label)
             step = (1 - bridge).sqrt() * lam_s / lam_t * residual
-            step = step + (lam_s * bridge / lam_t).sqrt() * normal((n, self.dim), generator, torch.float64, x.device)
+            noise = self._project(normal((n, self.dim), generator, torch.float64, x.device), label)
+            step = step + (lam_s * bridge / lam_t).sqrt() * noise
             return self._place(expand(alpha(to), 2) * means, step, label).to(x.dtype)
 
     def _project(self, z: Tensor, label: Tensor) -> Tensor:

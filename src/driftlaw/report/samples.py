@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
+from driftlaw.directions import oriented
 from driftlaw.loop.history import History
 from driftlaw.report import figures
 
@@ -126,8 +127,7 @@ def principal(real: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean ``[d]``, first two components ``[d, 2]`` and their shares of the variance ``[2]`` of rows ``[n, d]``."""
     mean = real.mean(0, dtype=np.float64)
     _, s, vt = np.linalg.svd(real - mean, full_matrices=False)
-    sign = np.sign(vt[:2][np.arange(2), np.abs(vt[:2]).argmax(1)])
-    return mean, (vt[:2] * sign[:, None]).T, s[:2] ** 2 / max(float((s**2).sum()), np.finfo(float).tiny)
+    return mean, oriented(vt[:2].T), s[:2] ** 2 / max(float((s**2).sum()), np.finfo(float).tiny)
 
 
 def _vectors(rows: dict[int, np.ndarray], thinned: str) -> Gallery | None:

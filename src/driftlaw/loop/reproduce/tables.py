@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from driftlaw.directions import oriented
 from driftlaw.estimate import Estimate
 from driftlaw.loop.reproduce.published import COLUMNS, TABLE
 from driftlaw.loop.reproduce.records import FigureData, row
@@ -18,8 +19,7 @@ from driftlaw.theory.refresh import FixedFraction
 def fig1(study: StudyNumbers) -> FigureData:
     """Draws of each generation in the principal components of the target."""
     values, vectors = np.linalg.eigh(GaussianMixture.paper().covariance().numpy())
-    axes = vectors[:, np.argsort(-values, kind="stable")[:2]]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
+    axes = oriented(vectors[:, np.argsort(-values.round(9), kind="stable")[:2]])
     parts = []
     for (alpha, n), points in study.clouds.items():
         xy = points.double().numpy() @ axes
