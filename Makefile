@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-heavy lint bench docs clean
+.PHONY: demo test test-heavy fuzz lint bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/driftlaw run digits
@@ -13,6 +13,11 @@ test: $(STAMP)
 
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m heavy
+
+SEED := $(shell date +%s)
+fuzz: $(STAMP)
+	@echo "New examples for every property test; the same ones again: make fuzz SEED=$(SEED)"
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

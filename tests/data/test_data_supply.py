@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from driftlaw.data import ArraySource, DensitySource, FreshSupply
@@ -24,7 +24,6 @@ class Uniform:
         return torch.zeros(len(x))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 20), st.integers(0, 20), st.integers(0, 3))
 def test_a_take_in_two_parts_is_the_take(size, start, a, b, seed):
     supply = FreshSupply(numbered(size), seed, reuse=True)
@@ -34,7 +33,6 @@ def test_a_take_in_two_parts_is_the_take(size, start, a, b, seed):
     assert whole.reused == sum(position >= size for position in range(start, start + a + b))  # naive twin
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 15), st.integers(0, 5), st.integers(0, 5))
 def test_every_epoch_is_a_permutation_of_the_training_part(size, epoch, seed):
     source = numbered(size)

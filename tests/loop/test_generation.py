@@ -31,7 +31,7 @@ def marked(s: Setting) -> Past:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(lambda w: sum(w) > 0.01), st.integers(1, 500))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 def test_counts_round_to_within_one_and_sum_exactly(weights, total):
     w = np.array(weights)
     counts = _largest_remainder(w, total)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from driftlaw.errors import InputError
@@ -128,8 +128,9 @@ def test_swapping():
         assert f(ld).value == pytest.approx(f(back).value, rel=1e-14)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.floats(0.0, 3.0))
+@example(9422, 1, 3.0)  # log(1 + chi2) = 27,267: the divergence itself is no float64
+@example(3568, 2, 3.0)  # 121,395, the largest of these laws
 def test_inequalities_hold_on_the_sample(seed, d, gap):
     """All but KL <= log(1 + chi2) hold for the weighted sample itself, so no statistical slack is needed."""
     r, q = random_pair(seed, d, gap)
@@ -139,10 +140,9 @@ def test_inequalities_hold_on_the_sample(seed, d, gap):
     assert tv**2 <= h2 * (2 - h2) + 1e-12
     assert tv**2 <= mix + 1e-12 <= tv + 2e-12
     assert 2 * tv**2 <= kl + 5 * got["kl"].stderr + 0.01
-    exact = oracle.chi2(r, q)
+    exact = oracle.log_one_plus_chi2(r, q)
     assert got["chi2"].is_infinite == math.isinf(exact)
-    if math.isfinite(exact):
-        assert got["kl"].value <= math.log1p(exact) + 5 * got["kl"].stderr + 0.01
+    assert got["kl"].value <= exact + 5 * got["kl"].stderr + 0.01
     for e in got.values():
         assert e.is_refused or e.low <= e.value <= e.high
 

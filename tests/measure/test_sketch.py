@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from scipy import stats
@@ -142,7 +142,6 @@ def test_block_means_vary_as_chance_says_also_for_two_valued_and_sorted_rows(sor
 # -- merging ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 600), max_size=6), order=st.randoms(use_true_random=False))
 def test_any_order_and_any_sharding_give_the_sketch_of_the_whole(cuts, order):
     x = rows(600)

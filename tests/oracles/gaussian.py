@@ -68,14 +68,20 @@ def hellinger2(r, q):
     return -math.expm1(log_bc - 0.125 * (m1 - m2) @ np.linalg.solve(s, m1 - m2))
 
 
-def chi2(r, q):
+def log_one_plus_chi2(r, q):
     """1 + chi2 = |S2| |S1|^-1/2 |2 S2 - S1|^-1/2 exp(delta' (2 S2 - S1)^-1 delta) iff 2 S2 > S1, else infinite."""
     m1, s1, m2, s2 = _parts(r, q)
     gap = 2 * s2 - s1
     if np.linalg.eigvalsh(gap)[0] <= 0:
         return math.inf
     logs = [np.linalg.slogdet(s)[1] for s in (s1, s2, gap)]
-    return math.expm1(logs[1] - 0.5 * logs[0] - 0.5 * logs[2] + (m1 - m2) @ np.linalg.solve(gap, m1 - m2))
+    return float(logs[1] - 0.5 * logs[0] - 0.5 * logs[2] + (m1 - m2) @ np.linalg.solve(gap, m1 - m2))
+
+
+def chi2(r, q):
+    """Infinite too where it exceeds the largest float64: compare logarithms there."""
+    log = log_one_plus_chi2(r, q)
+    return math.expm1(log) if log < 709 else math.inf
 
 
 def tv_equal_cov(r, q):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
@@ -28,7 +28,6 @@ ANY_POLICY = given(N=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 J = 0.37
 
 
-@settings(max_examples=60, deadline=None)
 @ANY_POLICY
 def test_identity_for_any_policy(N, seed):
     """|f_n|^2 of the brute-force recursion, with a start, to rounding."""

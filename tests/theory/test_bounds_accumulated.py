@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from driftlaw.errors import InputError
@@ -25,7 +25,6 @@ def l2(r, q, p):
     return float(((r - q) ** 2 / p).sum())
 
 
-@settings(max_examples=60, deadline=None)
 @SEEDS
 def test_nothing_is_contradicted_by_a_discrete_recursion(seed):
     rng = np.random.default_rng(seed)
@@ -59,7 +58,6 @@ def test_nothing_is_contradicted_by_a_discrete_recursion(seed):
             assert measured >= value - tolerance, bound
 
 
-@settings(max_examples=60, deadline=None)
 @SEEDS
 def test_minkowski_for_any_policy(seed):
     rng = np.random.default_rng(seed)
@@ -147,7 +145,6 @@ def test_without_a_bias_term_aligned_innovations_give_ratio_N():
     assert accumulated_drift(G, J * np.ones((N, N)))[-1] / discounted == pytest.approx(N)
 
 
-@settings(max_examples=30, deadline=None)
 @SEEDS
 def test_additive_form_is_exact_with_the_cross_terms_as_bias(seed):
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from driftlaw.errors import InputError
@@ -23,7 +23,6 @@ def energies(models, seen):
     return hat, star
 
 
-@settings(max_examples=60, deadline=None)
 @SEEDS
 def test_certificate_of_any_policy(seed):
     rng = np.random.default_rng(seed)
@@ -38,7 +37,6 @@ def test_certificate_of_any_policy(seed):
         assert both[n].value.value <= only[n].value.value * (1 + 1e-12)
 
 
-@settings(max_examples=60, deadline=None)
 @SEEDS
 def test_certificate_with_early_stopping(seed):
     """Energies compare p_hat^{i+1} with P q_i; the certificate is for TV(p_hat^n, P p)."""

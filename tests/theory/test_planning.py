@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +18,6 @@ FRACTION = st.floats(0, 1)
 OBJECTIVES = ("max", "mean", "terminal")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(FRACTION, min_size=1, max_size=9), FRACTION, st.floats(0.01, 50), st.floats(0, 20))
 def test_two_states_are_the_accumulation_identity(alphas, kappa, J, start):
     model = DriftModel(J, kappa, start)
@@ -46,7 +45,6 @@ def test_constant_fraction_closed_forms(J, B):
     assert float(between.steady(between.constant(B))) == pytest.approx(B, rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(FRACTION, st.floats(0.05, 0.95))
 def test_steady_state_is_where_the_recursion_settles(kappa, alpha):
     model = DriftModel(1.0, kappa)
@@ -116,7 +114,6 @@ def test_schedules_are_as_good_as_all_schedules_of_a_grid(horizon, levels, kappa
         assert schedule.sum() <= 1.01 * cost[values <= budget].min() + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
 @given(FRACTION, st.floats(0, 5), st.integers(0, 2**32 - 1))
 def test_spending_last_is_best_for_the_terminal_drift(kappa, total, seed):
     """The proof in driftlaw.theory.schedules, against random schedules of the same total."""

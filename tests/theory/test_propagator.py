@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from driftlaw.errors import InputError
@@ -21,7 +21,6 @@ from oracles.recursion_twin import impulse_propagator, random_rows, recursion
 ANY_POLICY = given(N=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=60, deadline=None)
 @ANY_POLICY
 def test_resolves_the_recursion_of_any_policy(N, seed):
     rng = np.random.default_rng(seed)
@@ -33,7 +32,6 @@ def test_resolves_the_recursion_of_any_policy(N, seed):
     np.testing.assert_allclose(G, impulse_propagator(rows[1]), atol=1e-14)
 
 
-@settings(max_examples=60, deadline=None)
 @ANY_POLICY
 def test_remembers_at_most_everything(N, seed):
     """0 <= G <= 1: mixing is a convex combination; with no fresh data the start is remembered in full."""
