@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from driftlaw.process import kernel_sum, native
+from driftlaw.process import kernel_sum, native, row_passes
 from driftlaw.process.compiled import find_compiler
 from driftlaw.process.kernel_sum import KernelMixture
 from driftlaw.seeding import generator
@@ -66,7 +66,12 @@ def check(c, h, t, m, weights=None, instruction_set=BEST, score_error=5e-6):
 def test_a_compiler_means_a_compiled_path():
     """So that a library that its own trial rejects fails here and is not skipped everywhere."""
     story = native.describe(build=True)
-    expected = ("absent: no C++ compiler", "absent: switched off", "absent: this processor has neither")
+    expected = (
+        "absent: no C++ compiler",
+        "absent: switched off",
+        "absent: this processor has neither",
+        "absent: DRIFTLAW_NATIVE",
+    )
     assert native.available() or story.startswith(expected), story
 
 
@@ -298,7 +303,7 @@ def test_a_failure_is_told_and_a_use_refused(tmp_path, monkeypatch):
 def test_a_wrong_library_is_not_trusted(monkeypatch):
     native.SOURCE.forget()
     try:
-        monkeypatch.setattr(native.SOURCE, "right", lambda handle: False)
+        monkeypatch.setattr(native.SOURCE, "right", lambda handle, isa: False)
         assert "wrong" in native.describe(build=True)
         assert not native.available()
     finally:
@@ -323,3 +328,56 @@ def test_the_source_is_package_data(tmp_path):
     (wheel,) = tmp_path.iterdir()
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"driftlaw/process/{f}" for f in ("kernel_sum.cpp", "kernel_lanes.hpp", "row_passes.cpp")} <= set(names)
+
+
+class Processor:
+    """A loaded library on a processor whose best instruction set is another one."""
+
+    def __init__(self, handle, isa):
+        self.__dict__.update(handle=handle, driftlaw_isa=lambda: isa)
+
+    def __getattr__(self, name):
+        return getattr(self.handle, name)
+
+
+@pytest.fixture(params=["kernel sum", "row passes"])
+def source(request):
+    found = {"kernel sum": native.SOURCE, "row passes": row_passes.SOURCE}[request.param]
+    found.forget()
+    yield found
+    found.forget()
+
+
+@needs_native
+def test_the_switch_restricts_the_instruction_set(source, monkeypatch):
+    best = source._open(source.path(find_compiler())).driftlaw_isa()
+    open_ = source._open
+    for processor in range(best + 1):
+        monkeypatch.setattr(source, "_open", lambda path, isa=processor: Processor(open_(path), isa))
+        source.forget()
+        for value, asked in (("1", None), ("avx2", 1), ("AVX512", 2)):
+            monkeypatch.setenv("DRIFTLAW_NATIVE", value)
+            handle, story, isa = source.library()
+            used = min(processor, source.most if asked is None else min(asked, source.most))
+            if asked is not None and asked > processor:
+                name = native.INSTRUCTION_SETS[asked]
+                assert story == f"absent: DRIFTLAW_NATIVE asks for {name}, which this processor lacks"
+            elif used < source.least:
+                assert story.startswith("absent: this processor has neither")
+            else:
+                assert handle is not None
+                assert (isa, story.split(",")[0]) == (used, native.INSTRUCTION_SETS[used])
+    monkeypatch.setenv("DRIFTLAW_NATIVE", "sse")
+    assert source.describe() == "absent: DRIFTLAW_NATIVE is 'sse'; it can be 0, 1, avx2 or avx512"
+    assert not source.available()
+
+
+@needs_native
+def test_no_better_set_is_used_than_the_switch_allows(monkeypatch):
+    """AVX2 differs from AVX-512 in the last bits: whoever asks for more gets AVX2."""
+    c = normal(2500, 10)
+    x, a, v = points(c, 0.4, torch.linspace(0.01, 2, 50, dtype=torch.float64), 50)
+    by_avx2 = native.Packed(c).sums(x, a, v, 1)
+    monkeypatch.setenv("DRIFTLAW_NATIVE", "avx2")
+    if native.available():
+        assert all(map(torch.equal, native.Packed(c).sums(x, a, v), by_avx2))

@@ -24,7 +24,7 @@ def normal(n, k, dtype=np.float64, seed=0):
 def test_a_compiler_means_compiled_passes():
     """So that a library that its own trial rejects fails here and is not skipped everywhere."""
     story = row_passes.SOURCE.describe(build=True)
-    expected = ("absent: no C++ compiler", "absent: switched off")
+    expected = ("absent: no C++ compiler", "absent: switched off", "absent: DRIFTLAW_NATIVE")
     assert row_passes.SOURCE.available() or story.startswith(expected), story
 
 
@@ -112,7 +112,8 @@ def test_large_chunks_take_it_and_small_ones_compile_nothing(monkeypatch):
 def test_a_wrong_library_and_a_missing_one_are_not_used(monkeypatch):
     try:
         row_passes.SOURCE.forget()
-        monkeypatch.setattr(row_passes.SOURCE, "right", lambda handle: False)
+        monkeypatch.delenv("DRIFTLAW_NATIVE", raising=False)
+        monkeypatch.setattr(row_passes.SOURCE, "right", lambda handle, isa: False)
         assert not row_passes.serves(row_passes.LARGE)
         if row_passes.SOURCE.describe() != "absent: no C++ compiler":
             assert "wrong" in row_passes.SOURCE.describe()
@@ -130,11 +131,11 @@ def test_a_wrong_library_and_a_missing_one_are_not_used(monkeypatch):
 
 def test_a_library_that_counts_wrongly_fails_its_trial(monkeypatch):
     """The trial sees each pass: an edge that is too low, a division, a sum."""
-    handle = row_passes.SOURCE.library().handle
+    handle, _, isa = row_passes.SOURCE.library()
     if handle is None:
         pytest.skip(row_passes.SOURCE.describe())
     call = row_passes._call
-    assert row_passes._right(handle)
+    assert row_passes._right(handle, isa)
     for name in ("standardise", "centre", "count"):
 
         def spoilt(handle, at, isa, rows, *arrays, name=name):
@@ -143,4 +144,4 @@ def test_a_library_that_counts_wrongly_fails_its_trial(monkeypatch):
                 arrays[-1][1, 1] += 1
 
         monkeypatch.setattr(row_passes, "_call", spoilt)
-        assert not row_passes._right(handle)
+        assert not row_passes._right(handle, isa)

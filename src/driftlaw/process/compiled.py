@@ -7,7 +7,8 @@ library holds code for several instruction sets, between which the processor dec
 check them by. Before it is trusted, it is tried against the plain formula. Whatever fails, PyTorch or NumPy does the
 same work and :meth:`Source.describe` says why.
 
-``DRIFTLAW_NATIVE=0`` in the environment switches all of it off.
+``DRIFTLAW_NATIVE`` in the environment decides what may be used: ``0`` nothing, ``avx2`` or ``avx512`` no better
+instruction set than that one, ``1`` (the default) the best one. A set that the processor lacks is refused by name.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ from typing import NamedTuple
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-w")
 COMPILERS = ("c++", "g++", "clang++")
 INSTRUCTION_SETS = ("portable", "AVX2", "AVX-512")
+#: Values of DRIFTLAW_NATIVE: the best index into :data:`INSTRUCTION_SETS` that may be used, None for the processor's.
+SWITCH: dict[str, int | None] = {"1": None, "on": None, "yes": None, "true": None, "": None, "avx2": 1, "avx512": 2}
+OFF = ("0", "off", "no", "false")
 
 
 class Library(NamedTuple):
-    """A loaded library, or None and the reason."""
+    """A loaded library and the index of the instruction set in use, or None and the reason."""
 
     handle: ctypes.CDLL | None
     story: str
+    isa: int = 0
 
 
 class UnusableError(Exception):
@@ -44,14 +49,16 @@ class UnusableError(Exception):
 
 
 class Source:
-    """One C++ source and its library. It exports ``int driftlaw_isa()``, an index into :data:`INSTRUCTION_SETS`.
+    """One C++ source and its library. It exports ``int driftlaw_isa()``: what the processor has, an index into
+    :data:`INSTRUCTION_SETS`.
 
     Args:
         files: what is compiled, and the headers that it includes.
         use: what makes it worth building, such as "large sum".
         least: smallest index into :data:`INSTRUCTION_SETS` with which it is worth using.
+        most: largest index for which it has code.
         declare: states the types of its functions.
-        right: whether the loaded library agrees with the formula.
+        right: whether the loaded library agrees with the formula by a given instruction set.
     """
 
     def __init__(
@@ -59,22 +66,23 @@ class Source:
         files: tuple[Path, ...],
         use: str,
         least: int,
+        most: int,
         declare: Callable[[ctypes.CDLL], None],
-        right: Callable[[ctypes.CDLL], bool],
+        right: Callable[[ctypes.CDLL, int], bool],
     ) -> None:
-        self.files, self.use, self.least = files, use, least
+        self.files, self.use, self.least, self.most = files, use, least, most
         self.declare, self.right = declare, right
-        self._loaded: Library | None = None
+        self._loaded: dict[int | None, Library] = {}
 
     def library(self) -> Library:
         """The library, compiled at the first call; without one, the reason."""
         try:
-            _check_switch()
+            allowed = _allowed()
         except UnusableError as reason:
             return Library(None, f"absent: {reason}")
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
+        if allowed not in self._loaded:
+            self._loaded[allowed] = self._load(allowed)
+        return self._loaded[allowed]
 
     def available(self) -> bool:
         """Whether the compiled path can be used; compiles it at the first call."""
@@ -87,9 +95,9 @@ class Source:
             build: compile now if it was not compiled before; else only say that it will be.
         """
         try:
-            _check_switch()
+            allowed = _allowed()
             compiler = find_compiler()
-            if not build and self._loaded is None and not self.path(compiler).exists():
+            if not build and allowed not in self._loaded and not self.path(compiler).exists():
                 return f"not compiled yet: {compiler.name} will do it at the first {self.use}"
         except (UnusableError, OSError) as reason:
             return f"absent: {reason}"
@@ -97,7 +105,7 @@ class Source:
 
     def forget(self) -> None:
         """Load again at the next use."""
-        self._loaded = None
+        self._loaded = {}
 
     def path(self, compiler: Compiler) -> Path:
         """Where the library of this source, compiler and architecture lives."""
@@ -107,7 +115,7 @@ class Source:
             key.update(b"\0" + part.encode())
         return cache / f"{self.files[0].stem}-{key.hexdigest()[:24]}.so"
 
-    def _load(self) -> Library:
+    def _load(self, allowed: int | None) -> Library:
         try:
             compiler = find_compiler()
             path = self.path(compiler)
@@ -118,14 +126,17 @@ class Source:
             except OSError:  # a damaged file: once more
                 self.build(compiler, path)
                 handle = self._open(path)
-            isa = handle.driftlaw_isa()
+            processor = handle.driftlaw_isa()
+            if allowed is not None and processor < allowed:
+                raise UnusableError(f"DRIFTLAW_NATIVE asks for {INSTRUCTION_SETS[allowed]}, which this processor lacks")
+            isa = min(processor, self.most, self.most if allowed is None else allowed)
             if isa < self.least:
                 raise UnusableError("this processor has neither AVX2 nor AVX-512, and without them PyTorch is faster")
-            if not self.right(handle):
+            if not self.right(handle, isa):
                 raise UnusableError(f"{compiler.name} built a library that is wrong")
         except (UnusableError, OSError, AttributeError, subprocess.SubprocessError) as reason:
             return Library(None, f"absent: {reason}")
-        return Library(handle, f"{INSTRUCTION_SETS[isa]}, compiled by {compiler.name}")
+        return Library(handle, f"{INSTRUCTION_SETS[isa]}, compiled by {compiler.name}", isa)
 
     def build(self, compiler: Compiler, path: Path) -> None:
         """Compile into a temporary file beside `path`, then rename: other processes see the whole file or none.
@@ -190,6 +201,11 @@ def find_compiler() -> Compiler:
     raise UnusableError("no C++ compiler")
 
 
-def _check_switch() -> None:
-    if os.environ.get("DRIFTLAW_NATIVE", "1").strip().lower() in ("0", "off", "no", "false"):
+def _allowed() -> int | None:
+    """Best index into :data:`INSTRUCTION_SETS` that DRIFTLAW_NATIVE allows, None for the processor's best."""
+    value = os.environ.get("DRIFTLAW_NATIVE", "").strip().lower()
+    if value in OFF:
         raise UnusableError("switched off by DRIFTLAW_NATIVE")
+    if value not in SWITCH:
+        raise UnusableError(f"DRIFTLAW_NATIVE is {value!r}; it can be 0, 1, avx2 or avx512")
+    return SWITCH[value]

@@ -49,7 +49,7 @@ class Packed:
     """
 
     def __init__(self, centres: Tensor, weights: Tensor | None = None) -> None:
-        handle, story = SOURCE.library()
+        handle, story, self._isa = SOURCE.library()
         if handle is None:
             raise RuntimeError(f"the compiled kernel sum is {story}")
         centres = centres.double().contiguous()
@@ -68,7 +68,7 @@ class Packed:
             x: ``[m, d]``.
             a: factor of the centres, ``[]`` or ``[m]``.
             v: variance of the kernels, ``[]`` or ``[m]``.
-            instruction_set: best index into :data:`INSTRUCTION_SETS` that may be used.
+            instruction_set: best index into :data:`INSTRUCTION_SETS` that may be used; DRIFTLAW_NATIVE may allow less.
         """
         m = len(x)
         x, a, v = (z.detach().double().contiguous() for z in (x, a.expand(m), v.expand(m)))
@@ -77,7 +77,7 @@ class Packed:
         threads = max(1, min(torch.get_num_threads(), m * self.n * (self.d + 4) // _WORK_PER_THREAD))
         inputs, outputs = (x, a, v), (log_sum, mean, square, lost)
         failed = self._handle.driftlaw_sums(
-            self._pack, *map(_pointer, inputs), m, threads, instruction_set, *map(_pointer, outputs)
+            self._pack, *map(_pointer, inputs), m, threads, min(instruction_set, self._isa), *map(_pointer, outputs)
         )
         if failed:
             raise MemoryError(f"no memory for the kernel sums of {m} points")
@@ -106,7 +106,7 @@ def _declare(handle: ctypes.CDLL) -> None:
     handle.driftlaw_sums.restype = number
 
 
-def _right(handle: ctypes.CDLL) -> bool:
+def _right(handle: ctypes.CDLL, isa: int) -> bool:
     """Whether the library agrees with the formula in float64 on 5 points and 70 centres."""
     c, x = (torch.linspace(-2, 2, 3 * n, dtype=torch.float64).mul(7).sin().reshape(n, 3) for n in (70, 5))
     a, v = torch.linspace(0.9, 0.3, 5, dtype=torch.float64), torch.linspace(0.2, 0.9, 5, dtype=torch.float64)
@@ -114,7 +114,7 @@ def _right(handle: ctypes.CDLL) -> bool:
     mean = torch.empty(5, 3, dtype=torch.float64)
     pack = ctypes.c_void_p(handle.driftlaw_pack(_pointer(c), None, 70, 3))
     outputs = (log_sum, mean, square, lost)
-    failed = handle.driftlaw_sums(pack, _pointer(x), _pointer(a), _pointer(v), 5, 1, 2, *map(_pointer, outputs))
+    failed = handle.driftlaw_sums(pack, _pointer(x), _pointer(a), _pointer(v), 5, 1, isa, *map(_pointer, outputs))
     handle.driftlaw_free(pack)
     logits = -(x.unsqueeze(1) - a.reshape(-1, 1, 1) * c).square().sum(2) / (2 * v.unsqueeze(1))
     r = logits.softmax(1)
@@ -124,4 +124,4 @@ def _right(handle: ctypes.CDLL) -> bool:
 
 _HERE = Path(__file__).parent
 #: The library. Without vector instructions PyTorch is faster.
-SOURCE = Source((_HERE / "kernel_sum.cpp", _HERE / "kernel_lanes.hpp"), "large sum", 1, _declare, _right)
+SOURCE = Source((_HERE / "kernel_sum.cpp", _HERE / "kernel_lanes.hpp"), "large sum", 1, 2, _declare, _right)

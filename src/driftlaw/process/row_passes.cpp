@@ -99,10 +99,12 @@ DRIFTLAW_PASSES(portable, , 16)
 DRIFTLAW_PASSES(AVX2, __attribute__((target("avx2"))), 32)
 #endif
 
-// 0: portable, 1: AVX2.
+// What the processor has. 0: portable, 1: AVX2, 2: AVX-512, for which there is no code of its own here.
 int driftlaw_isa() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    return 2;
   if (__builtin_cpu_supports("avx2")) return 1;
 #endif
   return 0;
