@@ -30,8 +30,8 @@ from scipy import stats
 import driftlaw as dl
 from benchmarks.machine import facts
 from driftlaw.loop.history import History, read_model
-from driftlaw.loop.setting import Setting
-from driftlaw.measure.innovations import block_innovations, block_means
+from driftlaw.loop.step.setting import Setting
+from driftlaw.measure.sets.innovations import block_innovations, block_means
 from driftlaw.seeding import generator
 
 CONFIDENCE = 0.9

@@ -34,7 +34,7 @@ from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
 from driftlaw.auditing.significance import Null, p_value
-from driftlaw.measure.twosample import mmd_permutation
+from driftlaw.measure.sets.twosample import mmd_permutation
 from driftlaw.seeding import numpy_generator
 
 

@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import facts
 from driftlaw.data import as_source
 from driftlaw.learn.classifier import ConvClassifier
-from driftlaw.measure.moments import proportion
+from driftlaw.measure.sets.moments import proportion
 from driftlaw.seeding import generator
 
 

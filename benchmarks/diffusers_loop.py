@@ -28,8 +28,8 @@ import torch
 from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import FitContext, from_diffusers
-from driftlaw.learn.denoiser_generator import DenoiserGenerator
-from driftlaw.learn.epsilon import EpsilonNetwork, Timestepped
+from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped
+from driftlaw.learn.denoiser.generator import DenoiserGenerator
 
 LR, DECAY = 1e-4, 0.999
 

@@ -28,8 +28,10 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from benchmarks.machine import facts
-from driftlaw.process import GaussianMixture, KernelMixture, kernel_sum, native
-from driftlaw.process.compiled import UnusableError, find_compiler
+from driftlaw.native import kernel_sum as native
+from driftlaw.native.compiled import UnusableError, find_compiler
+from driftlaw.process import GaussianMixture, KernelMixture
+from driftlaw.process.laws import kernel_sum
 from driftlaw.seeding import generator
 
 PEAK = """

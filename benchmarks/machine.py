@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from driftlaw.process import native
+from driftlaw.native import kernel_sum as native
 
 
 def facts() -> dict[str, object]:

@@ -26,14 +26,14 @@ import torch
 
 from benchmarks.machine import facts
 from driftlaw.learn.kde import KDE, KDEGenerator
-from driftlaw.loop import generation
 from driftlaw.loop import run as recursion
 from driftlaw.loop.history import load
-from driftlaw.loop.reproduce.study import measure_runs, paper_study
-from driftlaw.measure import generation as measures
-from driftlaw.measure.divergence import SharedDraws
-from driftlaw.process import native
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.loop.step import generation
+from driftlaw.measure.laws.divergence import SharedDraws
+from driftlaw.measure.paths import generation as measures
+from driftlaw.native import kernel_sum as native
+from driftlaw.process.laws.mixture import GaussianMixture
+from driftlaw.reproduce.mixture.study import measure_runs, paper_study
 
 ALPHAS, RUNS, GENERATIONS, TARGET_SE, GOAL_SECONDS, GOAL_MIB = (0.1, 0.5, 0.9), 10, 20, 0.02, 30 * 60, 4096
 NUMBERS = {"energy_ideal": "ideal energy", "energy_learned": "learned energy", "observability": "eta"}

@@ -27,9 +27,9 @@ import torch
 
 import driftlaw as dl
 from benchmarks.machine import facts, peak_resident
-from driftlaw.measure.sketch import Sketch
-from driftlaw.measure.sketch_features import SketchFeatures
-from driftlaw.process import row_passes
+from driftlaw.measure.sketch.features import SketchFeatures
+from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.native import row_passes
 
 CHUNK = 4096  # rows of 256 numbers that the reader hands on at once
 

@@ -25,7 +25,7 @@ import torch
 from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import Denoiser, FitContext
-from driftlaw.learn.preconditioning import noised, root_mean_square
+from driftlaw.learn.denoiser.preconditioning import noised, root_mean_square
 from driftlaw.process.schedule import alpha, karras_grid, noise_ratio, sigma
 
 

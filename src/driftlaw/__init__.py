@@ -8,21 +8,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from driftlaw._version import __version__
 
 #: Where each public name lives.
 _NAMES = {
     "Estimate": "driftlaw.estimate",
-    "GaussianMixture": "driftlaw.process.mixture",
+    "GaussianMixture": "driftlaw.process.laws.mixture",
     "Perturbed": "driftlaw.process.score",
     "KDE": "driftlaw.learn.kde",
     "GaussianMLE": "driftlaw.learn.gaussian",
     "MixtureEM": "driftlaw.learn.mixture_em",
-    "Denoiser": "driftlaw.learn.denoiser",
+    "Denoiser": "driftlaw.learn.denoiser.learner",
     "Command": "driftlaw.learn.command",
     "CallableEstimator": "driftlaw.learn.function",
-    "from_diffusers": "driftlaw.learn.pipeline",
-    "pipeline_generator": "driftlaw.learn.pipeline",
+    "from_diffusers": "driftlaw.learn.denoiser.pipeline",
+    "pipeline_generator": "driftlaw.learn.denoiser.pipeline",
     "Replace": "driftlaw.theory.refresh",
     "FixedFraction": "driftlaw.theory.refresh",
     "Schedule": "driftlaw.theory.refresh",
@@ -30,10 +30,10 @@ _NAMES = {
     "AccumulateSubsample": "driftlaw.theory.refresh",
     "Window": "driftlaw.theory.refresh",
     "Adaptive": "driftlaw.theory.adaptive",
-    "observability": "driftlaw.measure.observability",
-    "path_energy": "driftlaw.measure.path",
-    "gradient_energy": "driftlaw.measure.gradient",
-    "Sketch": "driftlaw.measure.sketch",
+    "observability": "driftlaw.measure.paths.observability",
+    "path_energy": "driftlaw.measure.paths.path",
+    "gradient_energy": "driftlaw.measure.paths.gradient",
+    "Sketch": "driftlaw.measure.sketch.sketch",
     "sketch": "driftlaw.auditing.sketching",
     "Audit": "driftlaw.auditing.record",
     "audit": "driftlaw.auditing.audit",
@@ -44,7 +44,7 @@ _NAMES = {
     "run": "driftlaw.loop.run",
     "resume": "driftlaw.loop.run",
     "load": "driftlaw.loop.history",
-    "bounds": "driftlaw.loop.bounds",
+    "bounds": "driftlaw.analysis.bounds",
     "sweep": "driftlaw.loop.sweep",
     "plan": "driftlaw.planning.plan",
 }
@@ -52,31 +52,31 @@ _NAMES = {
 __all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
+    from driftlaw.analysis.bounds import bounds as bounds
     from driftlaw.auditing.audit import audit as audit
     from driftlaw.auditing.record import Audit as Audit
     from driftlaw.auditing.sketching import sketch as sketch
     from driftlaw.estimate import Estimate as Estimate
     from driftlaw.learn.command import Command as Command
-    from driftlaw.learn.denoiser import Denoiser as Denoiser
+    from driftlaw.learn.denoiser.learner import Denoiser as Denoiser
+    from driftlaw.learn.denoiser.pipeline import from_diffusers as from_diffusers
+    from driftlaw.learn.denoiser.pipeline import pipeline_generator as pipeline_generator
     from driftlaw.learn.function import CallableEstimator as CallableEstimator
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
-    from driftlaw.learn.pipeline import from_diffusers as from_diffusers
-    from driftlaw.learn.pipeline import pipeline_generator as pipeline_generator
-    from driftlaw.loop.bounds import bounds as bounds
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation
     from driftlaw.loop.run import resume as resume
     from driftlaw.loop.run import run as run
     from driftlaw.loop.study import Study as Study
     from driftlaw.loop.sweep import sweep as sweep
-    from driftlaw.measure.gradient import gradient_energy as gradient_energy
-    from driftlaw.measure.observability import observability as observability
-    from driftlaw.measure.path import path_energy as path_energy
-    from driftlaw.measure.sketch import Sketch as Sketch
+    from driftlaw.measure.paths.gradient import gradient_energy as gradient_energy
+    from driftlaw.measure.paths.observability import observability as observability
+    from driftlaw.measure.paths.path import path_energy as path_energy
+    from driftlaw.measure.sketch.sketch import Sketch as Sketch
     from driftlaw.planning.plan import plan as plan
-    from driftlaw.process.mixture import GaussianMixture as GaussianMixture
+    from driftlaw.process.laws.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
     from driftlaw.theory.adaptive import Adaptive as Adaptive

@@ -95,7 +95,7 @@ def test_what_fits_is_a_seeded_fifth_and_is_not_counted(x):
 @pytest.mark.parametrize("known", [True, False])
 def test_the_fitting_part_is_bounded(x, known, tmp_path, monkeypatch):
     monkeypatch.setattr(sketching, "FIT_ROWS", 100)
-    monkeypatch.setattr("driftlaw.data.table_stream.BATCH", 1 << 9)
+    monkeypatch.setattr("driftlaw.data.rows.table_stream.BATCH", 1 << 9)
     pd.DataFrame(x, columns=list("abcd")).to_csv(tmp_path / "x.csv", index=False)
     sketch = dl.sketch(x if known else tmp_path / "x.csv", "identity")
     assert sketch.n + sketch.features.fitted_on == N

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from driftlaw.cli.data import app
+from driftlaw.cli.verbs.data import app
 from driftlaw.data import NAMES, public
 from driftlaw.errors import ConfigError, DataNotFoundError
 

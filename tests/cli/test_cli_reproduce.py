@@ -8,13 +8,13 @@ import sys
 import pandas as pd
 import pytest
 
-from driftlaw.cli.reproduce import check_numbers
+from driftlaw import reproduce as loop
+from driftlaw.cli.verbs.reproduce import check_numbers
 from driftlaw.errors import InputError, RunDirectoryError
-from driftlaw.loop import reproduce as loop
-from driftlaw.loop.reproduce.records import FigureData
-from driftlaw.loop.reproduce.study import measure_population
-from driftlaw.report import reproduce as report
-from driftlaw.report.reproduce_figures import panels
+from driftlaw.reproduce.mixture.study import measure_population
+from driftlaw.reproduce.pages import page as report
+from driftlaw.reproduce.pages.figures import panels
+from driftlaw.reproduce.records import FigureData
 
 SMALL = ["--alphas", "0.5", "--generations", "2", "--target-se", "0.2", "--workers", "1"]
 

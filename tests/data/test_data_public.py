@@ -23,7 +23,7 @@ import driftlaw as dl
 from driftlaw.data import build, cifar10, digits, fashion_mnist, fetch_named, public
 from driftlaw.data import fetch as fetch_module
 from driftlaw.data.fetch import fetch
-from driftlaw.data.formats import read_cifar_binary, read_cifar_python, read_idx
+from driftlaw.data.rows.formats import read_cifar_binary, read_cifar_python, read_idx
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError, StorageError
 from driftlaw.seeding import generator, numpy_generator
 

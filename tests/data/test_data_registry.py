@@ -6,7 +6,7 @@ import torch
 
 from driftlaw.data import NAMES, ArraySource, DataSource, DensitySource, as_source, build, catalogue
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.seeding import generator
 
 

@@ -10,11 +10,11 @@ from safetensors.torch import load, save
 
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
 from driftlaw.learn import Denoiser, FitContext, build, from_diffusers, pipeline_generator
-from driftlaw.learn.denoiser_generator import DenoiserGenerator
-from driftlaw.learn.epsilon import EpsilonNetwork, Timestepped
-from driftlaw.learn.preconditioning import NoiseLaw, learned_score, noised
+from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped
+from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.preconditioning import NoiseLaw, learned_score, noised
 from driftlaw.process.ddpm import betas, chain_times
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.schedule import noise_ratio
 
 CHAIN = {"prediction": "epsilon", "noise": "ddpm", "solver": "ddpm", "diffusion_steps": 40, "beta_end": 0.3}
@@ -381,7 +381,7 @@ def test_the_same_samples_as_the_pipelines_own_scheduler():
     pipeline = tiny_pipeline()
     model = pipeline_generator(pipeline)
     x = start = rows(2, 1, 8, 8, seed=4)
-    import driftlaw.learn.denoiser_generator as module
+    import driftlaw.learn.denoiser.generator as module
 
     noises, g = [], torch.Generator().manual_seed(1)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 
 from driftlaw.errors import InputError
 from driftlaw.learn import KDE, Denoiser, FitContext, Generator
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 
 LAW = GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.0, 1.0]], [0.1, 0.3])
 CONFIG = Denoiser(width=64, steps=800, batch=128, lr=3e-3, noise="energy", t0=0.01, T=5.0)

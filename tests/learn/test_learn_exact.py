@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.learn import KDE, FitContext, GaussianMLE, MixtureEM
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 
 
 def rows(n, d, seed=0, scale=1.0):

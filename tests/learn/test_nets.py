@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from driftlaw.learn import Denoiser
-from driftlaw.learn.nets import MLP, Dropout, UNet, flatten, initialise
+from driftlaw.learn.denoiser.network import MLP, Dropout, UNet, flatten, initialise
 
 
 def bare(make):

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from driftlaw.errors import InputError
-from driftlaw.learn.preconditioning import NoiseLaw, denoised, learned_score, noised, root_mean_square
+from driftlaw.learn.denoiser.preconditioning import NoiseLaw, denoised, learned_score, noised, root_mean_square
 from driftlaw.process.schedule import alpha, noise_ratio, sigma
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.learn import Denoiser, FitContext
-from driftlaw.learn.preconditioning import NoiseLaw
-from driftlaw.learn.training import Training, ema_decay, learning_rate
+from driftlaw.learn.denoiser.preconditioning import NoiseLaw
+from driftlaw.learn.denoiser.training import Training, ema_decay, learning_rate
 
 
 class Disk:

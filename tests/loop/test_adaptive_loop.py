@@ -14,8 +14,8 @@ import torch
 
 import driftlaw as dl
 from driftlaw.errors import ConfigError, CorruptFileError, InputError
-from driftlaw.loop.adapt import observe
-from driftlaw.measure.innovations import BLOCKS, block_innovations, block_means
+from driftlaw.loop.step.adapt import observe
+from driftlaw.measure.sets.innovations import BLOCKS, block_innovations, block_means
 
 SMALL = {"samples": 60, "path_samples": 0, "density_samples": 200}
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 import driftlaw as dl
-from driftlaw.loop.reproduce.study import target_of_a_run
-from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.reproduce.mixture.study import target_of_a_run
 
 N = 200
 

@@ -11,10 +11,10 @@ import driftlaw as dl
 from driftlaw.data import as_source
 from driftlaw.data.arrays import ArraySource
 from driftlaw.errors import ConfigError, CorruptFileError, DataNotFoundError, InputError
-from driftlaw.loop import feature_space
-from driftlaw.loop.setting import Setting
-from driftlaw.measure.feature_networks import hash_rows
-from driftlaw.measure.reference import split
+from driftlaw.loop.step import feature_space
+from driftlaw.loop.step.setting import Setting
+from driftlaw.measure.features.network import hash_rows
+from driftlaw.measure.sets.reference import split
 from driftlaw.seeding import generator, stream_seed
 
 CLASSIFIER = {"kind": "classifier", "width": 4, "features": 16, "least_steps": 60, "epochs": 1}

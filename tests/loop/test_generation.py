@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftlaw as dl
-from driftlaw.loop.setting import Past, Setting, _largest_remainder, training_set, unseen_rows
+from driftlaw.loop.step.setting import Past, Setting, _largest_remainder, training_set, unseen_rows
 
 N = 60
 

@@ -8,7 +8,7 @@ import torch
 import driftlaw as dl
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import FitContext
-from driftlaw.loop.setting import Past, Setting, training_set
+from driftlaw.loop.step.setting import Past, Setting, training_set
 
 PAPER = dl.GaussianMixture.paper()
 

@@ -7,7 +7,7 @@ import yaml
 import driftlaw as dl
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.loop import presets
-from driftlaw.loop.setting import Setting
+from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.study import Study, apply_setting, read_yaml
 
 

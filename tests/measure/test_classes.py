@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.classes import ClassModel
-from driftlaw.measure.features import FeatureMap
+from driftlaw.measure.features.fitted import FeatureMap
+from driftlaw.measure.sets.classes import ClassModel
 from driftlaw.seeding import generator
 
 CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])

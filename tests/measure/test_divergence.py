@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from driftlaw.errors import InputError
-from driftlaw.measure import divergence as dv
-from driftlaw.measure.divergence import LogDensities, SharedDraws, compare_laws, log_densities
+from driftlaw.measure.laws import divergence as dv
+from driftlaw.measure.laws.divergence import LogDensities, SharedDraws, compare_laws, log_densities
 from oracles import gaussian as oracle
 from oracles.gaussian import Gaussian
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.diversity import diversity, effective_number
+from driftlaw.measure.sets.diversity import diversity, effective_number
 from driftlaw.seeding import generator
 
 

@@ -7,8 +7,8 @@ import torch
 
 import driftlaw as dl
 from driftlaw.errors import InputError
-from driftlaw.measure.excess import excess_energy
-from driftlaw.measure.path import Horizon
+from driftlaw.measure.paths.excess import excess_energy
+from driftlaw.measure.paths.path import Horizon
 
 T0, T = 0.02, 4.0
 L = T - T0

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
-from driftlaw.measure.feature_cache import CachedNetwork, FeatureCache
-from driftlaw.measure.feature_networks import FeatureNetwork, FeatureSpace, Preprocessing, hash_tensors
-from driftlaw.measure.features import FeatureMap
-from driftlaw.measure.network_kinds import build, describe
+from driftlaw.measure.features.cache import CachedNetwork, FeatureCache
+from driftlaw.measure.features.fitted import FeatureMap
+from driftlaw.measure.features.network import FeatureNetwork, FeatureSpace, Preprocessing, hash_tensors
+from driftlaw.measure.features.network_kinds import build, describe
 from driftlaw.seeding import generator
 
 SHAPE = (1, 8, 8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.features import KINDS, FeatureMap, as_rows
+from driftlaw.measure.features.fitted import KINDS, FeatureMap, as_rows
 from driftlaw.seeding import generator
 
 

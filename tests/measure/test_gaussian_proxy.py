@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 
 from driftlaw.errors import InputError
-from driftlaw.measure.gaussian_proxy import (
+from driftlaw.measure.sets.gaussian_proxy import (
     chi2_of_gaussians,
     gaussian_chi2,
     gaussian_kl,

@@ -8,15 +8,15 @@ import torch
 from sklearn.datasets import load_digits
 
 from driftlaw.errors import InputError
-from driftlaw.learn.denoiser import Denoiser
+from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.estimator import FitContext
-from driftlaw.measure import neural_critic
-from driftlaw.measure.critic import Draws, Fourier, Frame, Quadratic
-from driftlaw.measure.gradient import _halves, gradient_energy, linear_gradient_energy, linear_gradient_part
-from driftlaw.measure.neural_critic import Examples, Network, fit_network
-from driftlaw.measure.observability import observability
-from driftlaw.measure.path import path_energy
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.measure.paths import neural_critic
+from driftlaw.measure.paths.critic import Draws, Fourier, Frame, Quadratic
+from driftlaw.measure.paths.gradient import _halves, gradient_energy, linear_gradient_energy, linear_gradient_part
+from driftlaw.measure.paths.neural_critic import Examples, Network, fit_network
+from driftlaw.measure.paths.observability import observability
+from driftlaw.measure.paths.path import path_energy
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.schedule import alpha, variance
 from driftlaw.process.score import Perturbed
 from oracles import linear_field
@@ -334,7 +334,7 @@ def test_images_are_their_flattened_rows_and_blocks_change_nothing_but_rounding(
     flat = gradient_energy(score, rows.flatten(1), t0=T0, T=T, seed=3)
     assert image == flat
     assert abs(image.value - 0.04 * 16 * L) < 4 * image.stderr + 0.05 * 0.04 * 16 * L  # 300 rows fit 152 coefficients
-    monkeypatch.setattr("driftlaw.measure.gradient.ROWS", 100)
+    monkeypatch.setattr("driftlaw.measure.paths.gradient.ROWS", 100)
     blocked = gradient_energy(score, rows, t0=T0, T=T, seed=3)  # other noise: the streams are read in another order
     assert abs(blocked.value - image.value) < 4 * math.hypot(blocked.stderr, image.stderr)
 

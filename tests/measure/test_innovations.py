@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.innovations import density_innovations, feature_innovations
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.measure.sets.innovations import density_innovations, feature_innovations
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.theory import Accumulate, FixedFraction, Replace, accumulated_drift, alignment, propagator
 
 P = GaussianMixture([1.0], [[0.0]], [1.0])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.memorisation import memorisation, memorisation_floor
+from driftlaw.measure.sets.memorisation import memorisation, memorisation_floor
 from driftlaw.seeding import generator
 
 

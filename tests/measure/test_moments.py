@@ -8,7 +8,7 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.moments import (
+from driftlaw.measure.sets.moments import (
     class_counts,
     entropy,
     histogram,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
-from driftlaw.measure.network_kinds import build
+from driftlaw.measure.features.network_kinds import build
 from driftlaw.seeding import generator
 
 DINO = "vit_small_patch14_dinov2"

@@ -8,14 +8,14 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.observability import (
+from driftlaw.measure.paths.observability import (
     first_order,
     observability,
     observability_of_laws,
     observability_regression,
 )
-from driftlaw.measure.path import path_energy, time_density
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.measure.paths.path import path_energy, time_density
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.score import Perturbed
 from oracles import gaussian as oracle
 from oracles.gaussian import Gaussian

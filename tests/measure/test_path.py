@@ -8,8 +8,8 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.divergence import kl, log_densities
-from driftlaw.measure.path import (
+from driftlaw.measure.laws.divergence import kl, log_densities
+from driftlaw.measure.paths.path import (
     MAX_GROWTH,
     PARTS,
     STAGES,
@@ -22,7 +22,7 @@ from driftlaw.measure.path import (
     score_error,
     time_density,
 )
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.score import Perturbed
 from oracles import gaussian as oracle
 from oracles.gaussian import Gaussian

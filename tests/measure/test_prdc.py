@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure import prdc as module
-from driftlaw.measure.prdc import prdc
+from driftlaw.measure.sets import prdc as module
+from driftlaw.measure.sets.prdc import prdc
 from driftlaw.seeding import generator
 from oracles import twosample_twin as twin
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.measure.features import FeatureMap
-from driftlaw.measure.reference import KEYS, SampleReference
+from driftlaw.measure.features.fitted import FeatureMap
+from driftlaw.measure.sets.reference import KEYS, SampleReference
 from driftlaw.seeding import generator
 
 

@@ -8,9 +8,9 @@ import torch
 
 import driftlaw as dl
 from driftlaw.errors import InputError
-from driftlaw.measure.generation import PathMeasures
-from driftlaw.measure.path import initial_kl
-from driftlaw.measure.score_path import initial_kl_limit, score_path_measures
+from driftlaw.measure.paths.generation import PathMeasures
+from driftlaw.measure.paths.path import initial_kl
+from driftlaw.measure.paths.score_path import initial_kl_limit, score_path_measures
 from oracles import linear_field
 
 T0, T = 0.02, 4.0

@@ -12,13 +12,13 @@ from safetensors.numpy import load, save
 from scipy import stats
 
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError, StorageError
-from driftlaw.measure import sketch_file
-from driftlaw.measure.blocks import BlockMoments, BlockSums, block_of
-from driftlaw.measure.feature_maps import KINDS
-from driftlaw.measure.feature_steps import Cosine, Standardise, from_tensors, to_tensors
-from driftlaw.measure.histograms import LEVELS, Cells, real_edges
-from driftlaw.measure.sketch import Sketch
-from driftlaw.measure.sketch_features import SketchFeatures
+from driftlaw.measure.features.columns import KINDS
+from driftlaw.measure.features.steps import Cosine, Standardise, from_tensors, to_tensors
+from driftlaw.measure.sketch import file as sketch_file
+from driftlaw.measure.sketch.blocks import BlockMoments, BlockSums, block_of
+from driftlaw.measure.sketch.features import SketchFeatures
+from driftlaw.measure.sketch.histograms import LEVELS, Cells, real_edges
+from driftlaw.measure.sketch.sketch import Sketch
 
 
 def rows(n, d=5, seed=0, offset=3.0):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from driftlaw.errors import InputError
-from driftlaw.measure.tails import chi2_finite, pareto_k, renyi_finite
+from driftlaw.measure.laws.tails import chi2_finite, pareto_k, renyi_finite
 from oracles import gaussian as oracle
 
 

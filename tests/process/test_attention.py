@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from driftlaw.process import attention, kernel_sum
-from driftlaw.process.attention import OPERATORS, fast_attention
-from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.laws import attention, kernel_sum
+from driftlaw.process.laws.attention import OPERATORS, fast_attention
+from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.seeding import generator
 from oracles import kernel_twin
 

@@ -7,7 +7,7 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.process.ddpm import SCHEDULES, ancestral, betas, chain_grid, chain_times, level_at
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 
 
 def closed_form_variance(beta, v, spread):

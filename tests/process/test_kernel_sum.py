@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.process import kernel_sum, native
-from driftlaw.process.kernel_sum import KernelMixture
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.native import kernel_sum as native
+from driftlaw.process.laws import kernel_sum
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.seeding import generator
 from oracles import kernel_twin
 

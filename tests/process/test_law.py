@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.process.kernel_sum import KernelMixture
-from driftlaw.process.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.process.laws.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.seeding import generator
 
 A = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [3.0, 0.0]], [[0.3, 0.5], [1.0, 0.2]])

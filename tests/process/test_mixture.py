@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from driftlaw.errors import ConfigError, InputError
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.schedule import alpha, expand
 from driftlaw.seeding import generator
 from oracles import mixture_twin
@@ -146,8 +146,8 @@ def test_blocks_of_rows_change_nothing(monkeypatch, kind):
     x = points(law, 50)
     t = torch.linspace(0, 2, 50, dtype=torch.float64)
     whole = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
-    monkeypatch.setattr("driftlaw.process.components.BLOCK_BYTES", 8 * 6 * 3 * 4 * 7)
-    monkeypatch.setattr("driftlaw.process.components.IsotropicComponents.BLOCK", 3 * 7)
+    monkeypatch.setattr("driftlaw.process.laws.components.BLOCK_BYTES", 8 * 6 * 3 * 4 * 7)
+    monkeypatch.setattr("driftlaw.process.laws.components.IsotropicComponents.BLOCK", 3 * 7)
     assert law._components.rows == 7
     blocks = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
     for one, blocked in zip(whole, blocks, strict=True):

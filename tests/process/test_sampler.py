@@ -6,8 +6,8 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.process import sampler
-from driftlaw.process.kernel_sum import KernelMixture
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.schedule import log_grid, uniform_grid
 from driftlaw.seeding import generator
 

@@ -7,8 +7,8 @@ import numpy as np
 import yaml
 from sklearn.datasets import load_digits
 
+from driftlaw.analysis.report import Accumulation, BoundsReport, Statement
 from driftlaw.estimate import Estimate
-from driftlaw.loop.bounds_report import Accumulation, BoundsReport, Statement
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.store import RunDirectory, write_array, write_text

@@ -88,7 +88,7 @@ def test_every_formula_of_the_theory_is_known():
     e, q = normal(0.1, 0.01), 0.5
     found = [s.bound for s in analysed().statements]
     found += [bounds.proposition_3_1_reverse(e, e), bounds.consistent_field_identity(e, e), bounds.two_step_floor(q, e)]
-    found += [bounds.proposition_3_3(q, e), bounds.proposition_3_3_clean(q, e), bounds.steady_state_chi2(q, e, 2.0)]
+    found += [bounds.proposition_3_3(q, e), bounds.proposition_3_3_clean(q, e)]
     found += [*bounds.innovation_bracket(q, e), *bounds.drift_bracket(e, e), bounds.mixing_contraction(q, "kl", e)]
     found += [bounds.gradient_kl(e, e), bounds.gradient_kl_reverse(e, e), bounds.gradient_observability(e, e)]
     found += [bounds.steady_state(q, e, kind) for kind in ("aligned", "independent")]

@@ -13,7 +13,9 @@ from driftlaw import report
 from driftlaw.errors import CorruptFileError, InputError, StorageError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import load
-from driftlaw.report import figures, page, samples, svg
+from driftlaw.report import page
+from driftlaw.report.figures import run as figures
+from driftlaw.report.figures import samples, svg
 from driftlaw.report.vocabulary import measure
 
 LIMIT = 5 * 2**20

@@ -24,12 +24,12 @@ from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import holm, null_range, p_value
 from driftlaw.auditing.sketching import Progress, sketch
-from driftlaw.data.stream import RowStream, open_stream
+from driftlaw.data.rows.stream import RowStream, open_stream
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.encoder import TableEncoder
-from driftlaw.measure.sketch import Sketch
-from driftlaw.measure.sketch_file import is_sketch
+from driftlaw.measure.features.encoder import TableEncoder
+from driftlaw.measure.sketch.file import is_sketch
+from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.theory.refresh import FixedFraction
 from driftlaw.theory.regimes import Regime, classify
 

@@ -19,10 +19,10 @@ import numpy as np
 
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.estimate import Z95, Estimate
-from driftlaw.measure.histograms import LEVELS, Histogram
-from driftlaw.measure.moments import proportion
-from driftlaw.measure.sketch import Sketch
-from driftlaw.measure.twosample import score_interval
+from driftlaw.measure.sets.moments import proportion
+from driftlaw.measure.sets.twosample import score_interval
+from driftlaw.measure.sketch.histograms import LEVELS, Histogram
+from driftlaw.measure.sketch.sketch import Sketch
 
 #: How many features and columns are listed.
 MOST = 12

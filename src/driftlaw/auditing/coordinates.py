@@ -9,7 +9,7 @@ Every quantity of an audit is a quadratic form of the means m_0 (real), m_1..m_N
     |v|^2_A  is estimated without bias by  sum_ij w_i w_j m_i^T A m_j - sum_j w_j^2 r_j,     r_j = tr(A C_j) / n_j,
 
 so a product of means is a U-statistic once the traces r_j of the sampling covariances are taken off. Its interval is
-the score interval of :mod:`driftlaw.measure.twosample`: variance 2 tr(Sigma^2) where there is no drift plus
+the score interval of :mod:`driftlaw.measure.sets.twosample`: variance 2 tr(Sigma^2) where there is no drift plus
 4 v^T A Sigma v where there is, Sigma = sum_j w_j^2 A^{1/2} C_j A^{1/2} / n_j, plus the error of the whitening.
 
 The inverse of a covariance from n_0 rows is too large: A is scaled by (m - r - 1)/m, m = n_0 - 1, which makes D_i
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.twosample import score_interval
+from driftlaw.measure.sets.twosample import score_interval
 
 Array = NDArray[np.float64]
 

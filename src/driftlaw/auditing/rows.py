@@ -2,9 +2,9 @@ r"""What only raw rows can tell: coverage of the real modes, near-duplicates of 
 
 Seeded samples of bounded size are taken from each set in one more reading, and compared in the whitened features:
 
-- **recall** and **coverage** (:mod:`driftlaw.measure.prdc`) of real rows by the generation, beside those of other real
-  rows at the same n;
-- **near_duplicates** (:mod:`driftlaw.measure.memorisation`): share of generated rows that are nearer to a real
+- **recall** and **coverage** (:mod:`driftlaw.measure.sets.prdc`) of real rows by the generation, beside those of other
+  real rows at the same n;
+- **near_duplicates** (:mod:`driftlaw.measure.sets.memorisation`): share of generated rows that are nearer to a real
   training row, relative to held-out rows, than 99 % of held-out rows are. It needs a holdout: rows that no model saw.
 """
 
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftlaw.auditing.coordinates import Whitening
-from driftlaw.data.stream import Chunk, RowStream, length, masked
+from driftlaw.data.rows.stream import Chunk, RowStream, length, masked
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.blocks import hash64
-from driftlaw.measure.encoder import ArrayEncoder
-from driftlaw.measure.memorisation import memorisation
-from driftlaw.measure.prdc import prdc
-from driftlaw.measure.sketch import Sketch
+from driftlaw.measure.features.encoder import ArrayEncoder
+from driftlaw.measure.sets.memorisation import memorisation
+from driftlaw.measure.sets.prdc import prdc
+from driftlaw.measure.sketch.blocks import hash64
+from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.seeding import stream_seed
 
 #: Rows compared by nearest neighbours, real rows among which duplicates are looked for, images shown.

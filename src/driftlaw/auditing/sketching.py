@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 
 from driftlaw.data.finite import Array
-from driftlaw.data.stream import Chunk, Keep, RowStream, length, masked, open_stream
+from driftlaw.data.rows.stream import Chunk, Keep, RowStream, length, masked, open_stream
 from driftlaw.errors import ConfigError, InputError, nearest
-from driftlaw.measure import feature_maps
-from driftlaw.measure.blocks import hash64
-from driftlaw.measure.encoder import TableEncoder
-from driftlaw.measure.sketch import Sketch
-from driftlaw.measure.sketch_features import SketchFeatures
+from driftlaw.measure.features import columns as feature_maps
+from driftlaw.measure.features.encoder import TableEncoder
+from driftlaw.measure.sketch.blocks import hash64
+from driftlaw.measure.sketch.features import SketchFeatures
+from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.seeding import stream_seed
 
 #: Share of the real rows that fits the features, and the most of them.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from driftlaw.analysis import report as bounds_report
 from driftlaw.auditing.record import Audit
 from driftlaw.estimate import Estimate
-from driftlaw.loop import bounds_report
 
 
 def number(e: Estimate) -> str:

@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 import driftlaw
-from driftlaw.cli import audit, bounds, data, plan, report, reproduce, run, sketch, sweep
 from driftlaw.cli.console import err, out
+from driftlaw.cli.verbs import audit, bounds, data, plan, report, reproduce, run, sketch, sweep
 from driftlaw.errors import DriftlawError
 
 app = typer.Typer(
@@ -35,7 +35,8 @@ app.add_typer(data.app, name="data", help="Data sets: what is on this machine, a
 
 def _version(value: bool) -> None:
     if value:
-        from driftlaw.process import native, row_passes
+        from driftlaw.native import kernel_sum as native
+        from driftlaw.native import row_passes
 
         out.print(f"driftlaw {driftlaw.__version__}\ncompiled kernel sum: {native.describe()}", soft_wrap=True)
         out.print(f"compiled passes over rows: {row_passes.SOURCE.describe()}", soft_wrap=True)

@@ -19,7 +19,7 @@ _DIGITS_ROWS, _DIGITS_HELD_OUT = 1797, 597
 
 def gmm() -> DensitySource:
     """Five equal Gaussians in ten dimensions: the mixture of [KTV]'s study."""
-    from driftlaw.process.mixture import GaussianMixture
+    from driftlaw.process.laws.mixture import GaussianMixture
 
     return DensitySource(GaussianMixture.paper(), "gmm")
 

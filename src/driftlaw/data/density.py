@@ -28,7 +28,7 @@ class DensitySource:
         InputError: the law's draws are not rows of numbers, or not finite.
 
     Example:
-        >>> from driftlaw.process.mixture import GaussianMixture
+        >>> from driftlaw.process.laws.mixture import GaussianMixture
         >>> source = DensitySource(GaussianMixture.paper(), "gmm")
         >>> source.shape, source.size
         ((10,), None)
@@ -82,7 +82,7 @@ class DensitySource:
         Raises:
             ConfigError: another law.
         """
-        from driftlaw.process.mixture import GaussianMixture
+        from driftlaw.process.laws.mixture import GaussianMixture
 
         if not isinstance(self.law, GaussianMixture):
             raise ConfigError(

@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from driftlaw.data import huggingface
 from driftlaw.data.fetch import fetch
 from driftlaw.data.finite import Array, FiniteSource
-from driftlaw.data.formats import damaged, read_cifar_binary, read_cifar_python, read_idx
 from driftlaw.data.images import read_images
-from driftlaw.data.tables import read_table
+from driftlaw.data.rows import huggingface
+from driftlaw.data.rows.formats import damaged, read_cifar_binary, read_cifar_python, read_idx
+from driftlaw.data.rows.tables import read_table
 from driftlaw.errors import DataNotFoundError, InputError
 
 DEBIAN = Path("/usr/share/datasets")

@@ -62,7 +62,7 @@ def as_source(obj: object) -> DataSource:
             raise DataNotFoundError(f"there is no file or folder {path}", "check the path")
         raise ConfigError(f"{obj!r} is neither a data set nor a file or folder here", nearest(obj, NAMES))
     if isinstance(obj, Law):
-        from driftlaw.process.mixture import GaussianMixture
+        from driftlaw.process.laws.mixture import GaussianMixture
 
         return DensitySource(obj, "gmm" if isinstance(obj, GaussianMixture) else type(obj).__name__)
     raise InputError(
@@ -86,7 +86,7 @@ def build(config: Mapping[str, Any]) -> DataSource:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"the source has no usable kind: {kind!r}", nearest(str(kind), _KINDS))
     if kind == "gmm" and settings:
-        from driftlaw.process.mixture import GaussianMixture
+        from driftlaw.process.laws.mixture import GaussianMixture
 
         return DensitySource(GaussianMixture.from_config(config), "gmm")
     factory = _KINDS[kind]

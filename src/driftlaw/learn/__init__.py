@@ -12,8 +12,9 @@ from typing import Any
 from driftlaw.errors import ConfigError, nearest
 from driftlaw.learn.command import Command
 from driftlaw.learn.config import rebuild
-from driftlaw.learn.denoiser import Denoiser
-from driftlaw.learn.denoiser_generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.learner import Denoiser
+from driftlaw.learn.denoiser.pipeline import from_diffusers, pipeline_generator
 from driftlaw.learn.drawn import DrawnSamples
 from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Generator
 from driftlaw.learn.exact import ExactGenerator
@@ -21,7 +22,6 @@ from driftlaw.learn.function import CallableEstimator
 from driftlaw.learn.gaussian import GaussianMLE
 from driftlaw.learn.kde import KDE, KDEGenerator
 from driftlaw.learn.mixture_em import MixtureEM
-from driftlaw.learn.pipeline import from_diffusers, pipeline_generator
 
 __all__ = [
     "KDE",

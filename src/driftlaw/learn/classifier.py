@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from driftlaw.errors import InputError
 from driftlaw.learn.config import describe, validate
-from driftlaw.learn.nets import initialise
+from driftlaw.learn.denoiser.network import initialise
 from driftlaw.learn.rows import check_rows, check_shape
 from driftlaw.seeding import generator
 

@@ -37,10 +37,10 @@ from torch import Tensor
 
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.config import describe, validate
+from driftlaw.learn.denoiser.training import fingerprint
 from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.rows import check_rows
-from driftlaw.learn.training import fingerprint
 
 #: Version of the job's format.
 VERSION = 1

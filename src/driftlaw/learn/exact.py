@@ -16,8 +16,8 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.learn.rows import check_shape
-from driftlaw.process.kernel_sum import KernelMixture
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.score import Time
 
 LawT = TypeVar("LawT", KernelMixture, GaussianMixture)

@@ -20,7 +20,7 @@ from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.exact import ExactGenerator, load_mixture
 from driftlaw.learn.rows import check_rows
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

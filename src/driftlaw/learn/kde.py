@@ -24,7 +24,7 @@ from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.exact import ExactGenerator, check_state
 from driftlaw.learn.rows import check_rows
-from driftlaw.process.kernel_sum import KernelMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture
 
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -21,7 +21,7 @@ from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.exact import ExactGenerator, load_mixture
 from driftlaw.learn.rows import check_rows
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.mixture import GaussianMixture
 
 Count = Annotated[int, Field(ge=1)]
 

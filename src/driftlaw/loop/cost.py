@@ -17,12 +17,13 @@ from torch import Tensor
 
 from driftlaw import seeding
 from driftlaw.learn.estimator import Estimator, FitContext, Generator
-from driftlaw.loop import feature_space
-from driftlaw.loop.generation import densities, score_path
+from driftlaw.loop.feature_kinds import classifier_of, is_network
 from driftlaw.loop.run import pick_device
-from driftlaw.loop.setting import MOST_SEEN, Past, Setting, law_of
+from driftlaw.loop.step import feature_space
+from driftlaw.loop.step.generation import densities, score_path
+from driftlaw.loop.step.setting import MOST_SEEN, Past, Setting, law_of
 from driftlaw.loop.study import Study
-from driftlaw.measure import network_kinds
+from driftlaw.measure.features import network_kinds
 
 T = TypeVar("T")
 #: Solver steps of the probe where the study takes more than 100, rows of its critic and of a feature network.
@@ -141,7 +142,7 @@ def _probe(setting: Setting) -> tuple[dict[str, float], int]:
 def _comparing(setting: Setting, sampled: Tensor) -> float:
     """Seconds of all comparisons of samples, with the features of a network and its training."""
     study, N = setting.study, setting.study.generations
-    deep = feature_space.is_network(study.measures.features)
+    deep = is_network(study.measures.features)
     plain = _reduced(setting, features="pca") if deep else setting  # the numbers are others, the work is the same
     reference = plain.reference
     if reference is None:
@@ -162,7 +163,7 @@ def _comparing(setting: Setting, sampled: Tensor) -> float:
 def _network(setting: Setting, rows: int, fitted_on: int) -> float:
     """Seconds of `rows` rows through the features' network, and of its training if it is a classifier."""
     features, source, training = setting.study.measures.features, setting.study.source, 0.0
-    config, stream = feature_space.classifier_of(features), setting.stream("probe", "features")
+    config, stream = classifier_of(features), setting.stream("probe", "features")
     if config is None:
         few = source.draw(min(NETWORK_ROWS, source.size or NETWORK_ROWS), stream).x
         network = network_kinds.build(features, source.shape, setting.device)

@@ -14,9 +14,8 @@ import yaml
 
 from driftlaw.errors import InputError
 from driftlaw.learn.estimator import Estimator, Generator
-from driftlaw.loop.bounds_report import BoundsReport
 from driftlaw.loop.record import Generation
-from driftlaw.loop.store import BOUNDS, CONFIG, RunDirectory, read_array, read_tensors
+from driftlaw.loop.store import CONFIG, RunDirectory, read_array, read_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +57,6 @@ class History:
         """Class labels of the rows of generation 0 where the source has them."""
         path = self.directory.folder(index) / "labels.npy"
         return read_array(path) if path.exists() else None
-
-    @property
-    def bounds(self) -> BoundsReport | None:
-        """What `driftlaw bounds` stored beside this run, or None if it was not asked yet.
-
-        Raises:
-            CorruptFileError: the stored file is damaged.
-        """
-        return BoundsReport.load(self.directory.path) if (self.directory.path / BOUNDS).is_file() else None
 
     @cached_property
     def timings(self) -> tuple[dict[str, float], ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from driftlaw.estimate import Estimate
-from driftlaw.measure.generation import PathMeasures
+from driftlaw.measure.paths.generation import PathMeasures
 
 
 @dataclass(frozen=True)

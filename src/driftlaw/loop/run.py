@@ -30,11 +30,11 @@ from torch import Tensor
 import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Generator
-from driftlaw.loop import adapt
-from driftlaw.loop.generation import Progress, Workspace, advance
 from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
-from driftlaw.loop.setting import Past, Setting
+from driftlaw.loop.step import adapt
+from driftlaw.loop.step.generation import Progress, Workspace, advance
+from driftlaw.loop.step.setting import Past, Setting
 from driftlaw.loop.store import (
     CONFIG,
     SUMMARY,

@@ -19,6 +19,7 @@ from driftlaw import learn as learn_layer
 from driftlaw.data.source import DataSource
 from driftlaw.errors import ConfigError, DriftlawError, nearest
 from driftlaw.learn.estimator import Estimator
+from driftlaw.loop.feature_kinds import validated
 from driftlaw.theory import refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
@@ -53,12 +54,6 @@ def _policy(value: Any) -> Policy:
     return value  # type: ignore[no-any-return]
 
 
-def _features(value: Any) -> str | dict[str, Any]:
-    from driftlaw.loop.feature_space import validated
-
-    return validated(value)
-
-
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -90,7 +85,7 @@ class Measures(_Config):
 
     samples: int = Field(1000, ge=0)
     density_samples: int = Field(10_000, ge=100)
-    features: Annotated[str | dict[str, Any], BeforeValidator(_features)] = "pca"
+    features: Annotated[str | dict[str, Any], BeforeValidator(validated)] = "pca"
     dimension: int = Field(32, ge=1)
     path_samples: int = Field(2048, ge=0)
     t0: float = Field(0.02, gt=0)

@@ -4,8 +4,8 @@ r"""What a plan is made from: size and alignment of innovations, from numbers, a
 source   coordinates                                 where it comes from
 ======== =========================================== =============================================================
 numbers  the user's                                  values or :class:`~driftlaw.estimate.Estimate`
-run      p (chi2), mixture, or the study's features  exact densities on shared points (:mod:`driftlaw.loop.bounds`),
-                                                     or new rows of every stored model (:mod:`driftlaw.loop.adapt`)
+run      p (chi2), mixture, or the study's features  exact densities on shared points (:mod:`driftlaw.analysis.bounds`),
+                                                     or new rows of every stored model (:mod:`driftlaw.loop.step.adapt`)
 audit    the audit's features                        :class:`driftlaw.auditing.record.Audit`
 ======== =========================================== =============================================================
 
@@ -25,15 +25,15 @@ from typing import Any
 
 import numpy as np
 
+from driftlaw.analysis.bounds import REFERENCES, analyse
 from driftlaw.auditing.record import FILE as AUDIT
 from driftlaw.auditing.record import Audit
 from driftlaw.errors import InputError, RunDirectoryError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Generator
-from driftlaw.loop.adapt import Observer
-from driftlaw.loop.bounds import REFERENCES, analyse
 from driftlaw.loop.history import History, load, read_model
-from driftlaw.loop.setting import Setting
+from driftlaw.loop.step.adapt import Observer
+from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import MANIFEST
 from driftlaw.loop.study import Study
 from driftlaw.theory.planning import SampleNoise

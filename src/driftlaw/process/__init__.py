@@ -1,19 +1,14 @@
 """The noise: the clock, scores, exact laws at every time, and samplers (see each module's page)."""
 
 from driftlaw.process.draws import LawValues
-from driftlaw.process.kernel_sum import KernelMixture, KernelSums
-from driftlaw.process.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
-from driftlaw.process.mixture import GaussianMixture
+from driftlaw.process.laws.kernel_sum import KernelMixture, KernelSums
+from driftlaw.process.laws.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
+from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.sampler import METHODS, euler_maruyama, exponential_integrator, heun, multistep, sample
 from driftlaw.process.schedule import (
-    OU,
-    Clock,
-    CosineVP,
-    LinearVP,
     alpha,
     karras_grid,
     log_grid,
-    schedule_grid,
     sigma,
     uniform_grid,
     variance,
@@ -28,18 +23,13 @@ from driftlaw.process.score import (
     checked,
     denoised_from_score,
     divergence_of,
-    noise_from_score,
     score_from_denoised,
     score_from_noise,
     score_from_v,
-    v_from_score,
 )
 
 __all__ = [
     "METHODS",
-    "OU",
-    "Clock",
-    "CosineVP",
     "Diffused",
     "ExactLaw",
     "Field",
@@ -48,7 +38,6 @@ __all__ = [
     "KernelSums",
     "Law",
     "LawValues",
-    "LinearVP",
     "MixtureLaw",
     "Perturbed",
     "Score",
@@ -66,14 +55,11 @@ __all__ = [
     "karras_grid",
     "log_grid",
     "multistep",
-    "noise_from_score",
     "sample",
-    "schedule_grid",
     "score_from_denoised",
     "score_from_noise",
     "score_from_v",
     "sigma",
     "uniform_grid",
-    "v_from_score",
     "variance",
 ]

@@ -5,18 +5,15 @@ Everything in driftlaw runs on the clock of the Ornstein-Uhlenbeck process :math
 .. math:: X_t = a_t X_0 + \sigma_t Z, \qquad a_t = e^{-t/2}, \qquad \sigma_t^2 = 1 - e^{-t}, \qquad Z \sim N(0, I).
 
 Any variance-preserving schedule :math:`dX = -\tfrac12 \beta(u) X\,du + \sqrt{\beta(u)}\,dB`, :math:`u \in [0, 1]`, is
-this process in another time: :math:`t(u) = \int_0^u \beta`. So a schedule is a :class:`Clock`, a monotone map between
-its own time u and OU time t, and no formula elsewhere depends on it.
+this process in another time: :math:`t(u) = \int_0^u \beta`, so no formula elsewhere depends on the schedule.
 
-References: Song et al., arXiv 2011.13456 (linear); Nichol and Dhariwal, arXiv 2102.09672 (cosine); Karras et al.,
-arXiv 2206.00364, eq. (5) (the rho grid, there in sigma; here in :math:`\varsigma = \sigma_t/a_t`).
+Reference: Karras et al., arXiv 2206.00364, eq. (5) (the rho grid, there in sigma; here in
+:math:`\varsigma = \sigma_t/a_t`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -91,97 +88,6 @@ def expand(t: Tensor, ndim: int) -> Tensor:
     return t.reshape(t.shape + (1,) * (ndim - 1)) if t.ndim else t
 
 
-@runtime_checkable
-class Clock(Protocol):
-    """A variance-preserving schedule: its own time u in [0, 1] against OU time t."""
-
-    def clock(self, u: float | Tensor) -> Tensor:
-        """OU time t(u), increasing, t(0) = 0."""
-        ...
-
-    def inverse(self, t: float | Tensor) -> Tensor:
-        """Own time u(t)."""
-        ...
-
-
-def _own_time(u: float | Tensor) -> Tensor:
-    u = _tensor(u)
-    if bool(((u < 0) | (u > 1) | u.isnan()).any()):
-        raise InputError("a schedule's own time lies outside [0, 1]", "OU times go through `inverse`")
-    return u
-
-
-@dataclass(frozen=True)
-class OU:
-    """The OU clock itself, t = T u.
-
-    Args:
-        T: OU time at u = 1.
-    """
-
-    T: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.T) and self.T > 0):
-            raise InputError(f"OU horizon T = {self.T}", "T is finite and > 0")
-
-    def clock(self, u: float | Tensor) -> Tensor:
-        """OU time t = T u."""
-        return self.T * _own_time(u)
-
-    def inverse(self, t: float | Tensor) -> Tensor:
-        """Own time u = t / T."""
-        return _tensor(t) / self.T
-
-
-@dataclass(frozen=True)
-class LinearVP:
-    r"""Linear schedule :math:`\beta(u) = \beta_{min} + u (\beta_{max} - \beta_{min})`."""
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.beta_min <= self.beta_max < math.inf):
-            raise InputError(f"beta from {self.beta_min} to {self.beta_max}", "0 < beta_min <= beta_max < infinity")
-
-    def clock(self, u: float | Tensor) -> Tensor:
-        r""":math:`t = \beta_{min} u + (\beta_{max} - \beta_{min}) u^2 / 2`."""
-        u = _own_time(u)
-        return u * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * u)
-
-    def inverse(self, t: float | Tensor) -> Tensor:
-        """Positive root of the quadratic, in the form that does not cancel at small t."""
-        t = _tensor(t)
-        return 2 * t / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * t))
-
-
-@dataclass(frozen=True)
-class CosineVP:
-    r"""Cosine schedule :math:`a^2(u) = \cos^2\theta(u)/\cos^2\theta(0)`, :math:`\theta(u) = \tfrac{\pi}{2}(u+s)/(1+s)`.
-
-    The signal is exactly 0 at u = 1, so the OU time of u = 1 is infinite (up to rounding): use it for u < 1.
-    """
-
-    s: float = 0.008
-
-    def __post_init__(self) -> None:
-        if not (0 < self.s < math.inf):
-            raise InputError(f"cosine offset s = {self.s}", "s is finite and > 0")
-
-    def _theta0(self) -> float:
-        return math.pi / 2 * self.s / (1 + self.s)
-
-    def clock(self, u: float | Tensor) -> Tensor:
-        r""":math:`t = -2 \log(\cos\theta(u)/\cos\theta(0))`."""
-        theta = math.pi / 2 * (_own_time(u) + self.s) / (1 + self.s)
-        return -2 * torch.log(torch.cos(theta) / math.cos(self._theta0()))
-
-    def inverse(self, t: float | Tensor) -> Tensor:
-        """Own time of OU time t."""
-        return torch.acos(alpha(t) * math.cos(self._theta0())) * (2 / math.pi) * (1 + self.s) - self.s
-
-
 def _check_grid(T: float, t0: float, n: int, positive: bool) -> None:
     if n < 1:
         raise InputError(f"a time grid of {n} steps", "give n >= 1")
@@ -219,13 +125,3 @@ def karras_grid(T: float, t0: float, n: int, rho: float = 7.0) -> Tensor:
         raise InputError(f"karras_grid with rho = {rho}", "rho > 0; 7 is the usual choice")
     high, low = (float(noise_ratio(t)) ** (1 / rho) for t in (T, t0))
     return _pinned(time_of_noise_ratio(torch.linspace(high, low, n + 1, dtype=torch.float64) ** rho), T, t0)
-
-
-def schedule_grid(schedule: Clock, T: float, t0: float, n: int) -> Tensor:
-    """``n + 1`` OU times from `T` down to `t0`, equal steps in the schedule's own time."""
-    _check_grid(T, t0, n, positive=False)
-    high, low = (float(schedule.inverse(t)) for t in (T, t0))
-    if high > 1:
-        raise InputError(f"{schedule} ends before OU time T = {T}", f"give T <= {float(schedule.clock(1.0)):.6g}")
-    own = torch.linspace(high, low, n + 1, dtype=torch.float64).clamp(0, 1)
-    return _pinned(schedule.clock(own), T, t0)

@@ -103,7 +103,7 @@ class Perturbed:
         error: the field e, a callable ``(x, t) -> tensor`` or a Score; its ``divergence(x, t)`` is used if it has one.
 
     Example:
-        >>> from driftlaw.process.mixture import GaussianMixture
+        >>> from driftlaw.process.laws.mixture import GaussianMixture
         >>> law = GaussianMixture([1.0], [[0.0]], 1.0)
         >>> Perturbed(law, lambda x, t: 0.1 * x).score(torch.ones(1, 1), 0.5)
         tensor([[-0.9000]])
@@ -244,12 +244,6 @@ def score_from_noise(eps: Tensor, t: Time) -> Tensor:
     return -eps / sigma
 
 
-def noise_from_score(score: Tensor, t: Time) -> Tensor:
-    r"""Noise prediction :math:`-\sigma_t s_t`."""
-    _, sigma = _coefficients(score, t)
-    return -sigma * score
-
-
 def score_from_denoised(denoised: Tensor, x: Tensor, t: Time) -> Tensor:
     r"""Score :math:`(a_t \hat x_0 - x)/\sigma_t^2` from a denoised prediction; t > 0."""
     a, sigma = _coefficients(x, t, divide_by_sigma=True)
@@ -266,9 +260,3 @@ def score_from_v(v: Tensor, x: Tensor, t: Time) -> Tensor:
     r"""Score :math:`-a_t \hat v/\sigma_t - x` from a v prediction; t > 0."""
     a, sigma = _coefficients(x, t, divide_by_sigma=True)
     return -a / sigma * v - x
-
-
-def v_from_score(score: Tensor, x: Tensor, t: Time) -> Tensor:
-    r"""The v prediction :math:`-\tfrac{\sigma_t}{a_t} (x + s_t)`."""
-    a, sigma = _coefficients(x, t)
-    return -sigma / a * (x + score)

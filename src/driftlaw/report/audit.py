@@ -12,10 +12,10 @@ from markupsafe import Markup, escape
 from driftlaw.auditing import words as said
 from driftlaw.auditing.record import HORIZON, Audit, GenerationAudit
 from driftlaw.estimate import Estimate
-from driftlaw.report import audit_figures as figures
 from driftlaw.report import words
+from driftlaw.report.figures import audit as figures
+from driftlaw.report.figures.samples import contact_sheet, png
 from driftlaw.report.page import Fact, render
-from driftlaw.report.samples import contact_sheet, png
 
 #: Columns drawn cell by cell, and generations whose examples are shown.
 MOST_COLUMNS, MOST_SHEETS = 6, 8

@@ -1,4 +1,4 @@
-"""The section "Bounds and certificates": what :func:`driftlaw.loop.bounds.analyse` stored, drawn and put in words."""
+"""The section "Bounds and certificates": the document of :mod:`driftlaw.analysis.report`, drawn and put in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from driftlaw.estimate import Estimate
-from driftlaw.loop.bounds_report import (
+from driftlaw.analysis.report import (
     Accumulation,
     BoundsReport,
     Statement,
@@ -22,10 +21,12 @@ from driftlaw.loop.bounds_report import (
     reference_words,
     regime_words,
 )
+from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
-from driftlaw.report import figures, words
+from driftlaw.report import words
+from driftlaw.report.figures import run as figures
+from driftlaw.report.figures.svg import COLOURS, Canvas
 from driftlaw.report.mathml import mathml
-from driftlaw.report.svg import COLOURS, Canvas
 from driftlaw.theory.bounds import Bound
 
 #: Marker of a bound by its side; a bound is green everywhere.
@@ -82,7 +83,7 @@ class Section:
 
 def section(history: History) -> Section | None:
     """The section of a run that was analysed; None for one that was not."""
-    found = history.bounds
+    found = BoundsReport.stored(history.directory.path)
     if found is None:
         return None
     groups: dict[tuple[str, str], list[Statement]] = {}

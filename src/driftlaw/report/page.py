@@ -20,7 +20,9 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
 from driftlaw.loop.store import storage_errors, write_text
-from driftlaw.report import bounds, figures, samples, words
+from driftlaw.report import bounds, words
+from driftlaw.report.figures import run as figures
+from driftlaw.report.figures import samples
 from driftlaw.report.vocabulary import MEASURES, TARGET, TRAINING_LAW, Measure, measure
 from driftlaw.theory.propagator import propagator
 
@@ -51,7 +53,7 @@ class Fact:
 @cache
 def environment() -> jinja2.Environment:
     """Templates of this package; everything that is not marked safe is escaped, and a missing variable is an error."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     found = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -61,7 +63,7 @@ def environment() -> jinja2.Environment:
 
 def render(template: str, **context: Any) -> str:
     """Fill a template; the page's policy allows its own script, by hash, and no request at all."""
-    script = (Path(__file__).parent / "toggle.js").read_text()
+    script = (Path(__file__).parent / "templates" / "toggle.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment().get_template(template).render(script=Markup(script), script_hash=digest, **context)
 

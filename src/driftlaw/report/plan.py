@@ -15,8 +15,8 @@ from driftlaw.loop.store import write_text
 from driftlaw.planning.describe import amount, answer, basis
 from driftlaw.planning.plan import Plan
 from driftlaw.report import page, words
-from driftlaw.report.figures import generation_axis, logarithmic
-from driftlaw.report.svg import COLOURS, Canvas
+from driftlaw.report.figures.run import generation_axis, logarithmic
+from driftlaw.report.figures.svg import COLOURS, Canvas
 
 
 def schedule_figure(plan: Plan) -> Markup:

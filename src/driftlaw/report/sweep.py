@@ -16,7 +16,8 @@ import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.loop.history import History
-from driftlaw.report import figures, page, words
+from driftlaw.report import page, words
+from driftlaw.report.figures import run as figures
 from driftlaw.report.vocabulary import HEADLINE, MEASURES, Measure, measure
 
 #: Groups and keys that a sweep compares, in order.

@@ -146,8 +146,8 @@ class Adaptive:
     """The smallest fraction of fresh data that keeps the next generation's drift within a budget.
 
     Drift is measured as :math:`|c_n|^2` in the feature coordinates of the study (``measures.features``), a lower bound
-    of chi2, from new rows of every model (:mod:`driftlaw.loop.adapt`). Generation 1 trains on the target in any study.
-    Where even fresh data alone cannot keep the budget, the fraction is 1.
+    of chi2, from new rows of every model (:mod:`driftlaw.loop.step.adapt`). Generation 1 trains on the target in any
+    study. Where even fresh data alone cannot keep the budget, the fraction is 1.
 
     Args:
         budget: B > 0, on the largest drift.

@@ -249,30 +249,6 @@ class DriftModel:
             low /= 2
         return float(brentq(lambda a: float(self.steady(a)) / B - 1, low, best, xtol=1e-15, rtol=1e-15))
 
-    def periodic(self, pattern: ArrayLike) -> Array:
-        """Drift over one period of a pattern of fractions that is repeated for ever.
-
-        Args:
-            pattern: ``[P]``, not all zero.
-
-        Returns:
-            ``[P]``; entry n is the drift after the generation with fraction ``pattern[n]``.
-
-        Example:
-            >>> every_tenth = [1.0] + [0.0] * 9
-            >>> DriftModel(1.0, 1.0).periodic(every_tenth).mean()
-            np.float64(38.5)
-        """
-        alphas = check_schedule(pattern)
-        if not alphas.any():
-            raise InputError("a pattern without fresh data has no steady state", "give one fraction > 0")
-        kept = float(np.prod(1 - alphas))
-        A, S = DriftModel(self.innovation, 0.0).states(alphas)
-        at_end = DriftModel(self.innovation, self.alignment)
-        a, s = A[-1] / (1 - kept**2), S[-1] / (1 - kept)
-        left = np.cumprod(1 - alphas)
-        return np.asarray((1 - at_end.alignment) * (A + left**2 * a) + at_end.alignment * (S + left * s) ** 2)
-
 
 def fluctuation(alignment: float, dimension: float, confidence: float) -> float:
     r"""How far drift may lie above its mean: its quantile in units of its mean, an upper bound over all n.

@@ -10,7 +10,6 @@ from driftlaw.theory.bounds.accumulated import (
     minkowski,
     mixing_contraction,
     steady_state,
-    steady_state_chi2,
 )
 from driftlaw.theory.bounds.assumptions import Evidence
 from driftlaw.theory.bounds.certificates import one_step_tv, tv_certificate, tv_steady_state
@@ -69,7 +68,6 @@ __all__ = [
     "proposition_4_1_sum",
     "sharp_first_order",
     "steady_state",
-    "steady_state_chi2",
     "theorem_3_4",
     "theorem_4_2_additive",
     "theorem_4_2_displayed",

@@ -19,7 +19,7 @@ from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.theory.accumulation import certified_drift
 from driftlaw.theory.bounds.assumptions import UNKNOWN
-from driftlaw.theory.bounds.statement import Assumption, Bound, Number, Side, check_alpha, finite, propagate
+from driftlaw.theory.bounds.statement import Assumption, Bound, Number, Side, check_alpha, propagate
 from driftlaw.theory.propagator import PolicyLike, propagator, propagator_initial, rows_of
 
 REFERENCE = "this project, theory section 4.1"
@@ -207,31 +207,4 @@ def steady_state(
             Assumption("alignment", f"innovations are {kind}: kappa = {kappa}", UNKNOWN, "needs the Gram matrix"),
             Assumption("steady", "innovations have settled, and many more than 1/alpha generations passed", UNKNOWN),
         ),
-    )
-
-
-def steady_state_chi2(alpha: float, chi2: Number, ratio_sup: float, measured: Estimate | None = None) -> Bound:
-    r"""Steady-state certificate of a fixed fraction, given :math:`q_i/p \le M` and :math:`I_i \le I`.
-
-    .. math:: D_n \le M I/\alpha^2
-
-    Args:
-        alpha: fraction of fresh data, positive.
-        chi2: I, the largest one-generation chi2(p_hat^{i+1} || q_i).
-        ratio_sup: M.
-        measured: D_n; the bound is for every n if D_0 = 0.
-    """
-    a = check_alpha(alpha, positive=True)
-    if not ratio_sup >= 1:
-        raise InputError(f"M bounds q/p and is at least 1, got {ratio_sup!r}", "sup q_i/p over all generations")
-    ratio = Assumption("sup q/p", "q_i/p <= M for every generation", UNKNOWN, f"M = {ratio_sup:g} was supplied")
-    return Bound(
-        name="Steady state, chi2",
-        reference=REFERENCE,
-        quantity="D_n, D_0 = 0",
-        formula=r"D_n \le M I/\alpha^2",
-        side="upper",
-        value=propagate(lambda i: ratio_sup * i / a**2 if i else 0.0, "M I/alpha^2", i=chi2),
-        measured=measured,
-        assumptions=(finite("I", chi2), ratio),
     )

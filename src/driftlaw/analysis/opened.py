@@ -1,0 +1,61 @@
+"""A finished or growing run opened for analysis: its models and rows, each checked against its hash when loaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from driftlaw.learn.estimator import Generator
+from driftlaw.loop.history import History, read_model
+from driftlaw.loop.step.setting import Past, Setting
+from driftlaw.loop.study import Study
+
+
+class OpenRun:
+    """What a run was made of, without running it again.
+
+    Args:
+        history: the run.
+
+    Attributes:
+        study: its configuration.
+        setting: what stayed the same through it.
+        past: its generations, as the next one would see them.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.study = Study.from_config(history.config)
+        self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
+        if self.setting.adaptive is not None:
+            for record in history:
+                self.setting.decide(record.fresh)
+        self._load = lru_cache(maxsize=None)(self._load_model)
+        self.past = Past(lambda n: torch.from_numpy(self.samples(n)), self._load)
+
+    def model(self, n: int) -> Generator:
+        """The stored model p_hat^n, n >= 1.
+
+        Raises:
+            CorruptFileError: its file is not the one that the run wrote.
+        """
+        return self._load(n)
+
+    def samples(self, n: int) -> np.ndarray:
+        """The stored rows of generation n; 0 is the target.
+
+        Raises:
+            CorruptFileError: their file is not the one that the run wrote.
+        """
+        self._verify(n, "samples.npy")
+        return self.history.samples(n)
+
+    def _load_model(self, n: int) -> Generator:
+        self._verify(n, "weights.safetensors")
+        return read_model(self.history.directory, self.study.estimator, self.study.source.shape, n)
+
+    def _verify(self, n: int, name: str) -> None:
+        files = self.history[n].files if n else {}
+        self.history.directory.verify(n, {k: v for k, v in files.items() if k == name})

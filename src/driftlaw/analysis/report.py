@@ -1,0 +1,287 @@
+"""What :func:`driftlaw.analysis.bounds.analyse` finds out about a run: the document ``bounds.json`` beside it.
+
+A :class:`BoundsReport` holds statements (one :class:`~driftlaw.theory.bounds.Bound` per generation or for the whole
+run), the accumulation identity in each reference law that the run allows, the regime, and notes in words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from driftlaw.errors import CorruptFileError, RunDirectoryError
+from driftlaw.estimate import Estimate
+from driftlaw.loop.store import BOUNDS, write_text
+from driftlaw.theory.accumulation import Contributions, contributions
+from driftlaw.theory.bounds import Bound
+from driftlaw.theory.refresh import Array
+from driftlaw.theory.regimes import Regime
+
+FORMAT = 1
+#: Standard errors between a bound and a measurement that count as a contradiction.
+CLEARLY = 4.0
+#: Reference laws of the accumulation identity in words; any other name is that of a feature map.
+REFERENCES = {"p": "L² of the target p", "mixture": "L² of the mixture of p and all generations"}
+
+
+def reference_words(reference: str) -> str:
+    """A reference law in words; empty for statements that need none."""
+    return REFERENCES.get(reference, f"{reference} feature coordinates" if reference else "")
+
+
+def alignment_words(kappa: Estimate) -> str:
+    """What an alignment means, judged by its interval."""
+    if kappa.is_refused:
+        return f"alignment is not given: {'; '.join(kappa.warnings)}"
+    if kappa.low > 0.5:
+        verdict = "errors of different generations point the same way and add up (systematic bias)"
+    elif kappa.high < 0:
+        verdict = "errors of different generations partly cancel"
+    elif kappa.high < 0.5:
+        verdict = "errors of different generations are mostly independent (sampling noise)"
+    elif kappa.low > 0:
+        verdict = "errors of different generations partly point the same way"
+    else:
+        verdict = "too noisy to tell whether errors of different generations add up"
+    return f"alignment κ = {kappa}: {verdict}"
+
+
+def regime_words(regime: Regime) -> str:
+    """A regime with what drives it."""
+    driver = {"unknown": "what drives it is not known", "alignment": "driven by aligned errors"}
+    return f"{regime.name}, {driver.get(regime.driver, f'driven by the {regime.driver}')}"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One bound with the place where it applies.
+
+    Args:
+        generation: n, the generation whose model it speaks of; None for the whole run.
+        reference: "p", "mixture" or a feature map where drift is measured in one of these; "" for path measures at t0.
+        bound: the statement and its numbers.
+    """
+
+    generation: int | None
+    reference: str
+    bound: Bound
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the measurement is on the wrong side by more than 4 standard errors.
+
+        A report holds hundreds of comparisons, many of them equalities: disjoint 95 % intervals happen by chance there.
+        """
+        b = self.bound
+        if b.measured is None or not b.contradicted:
+            return False
+        gap = abs(b.measured.value - b.value.value)
+        return not gap <= CLEARLY * float(np.hypot(b.measured.stderr, b.value.stderr))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        place = {"generation": self.generation, "where": self.reference, "beyond": self.beyond}
+        return {**place, **self.bound.to_json()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Statement:
+        """Inverse of :meth:`to_json`."""
+        return cls(document["generation"], document["where"], Bound.from_json(document))
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulation:
+    r"""The accumulation identity :math:`D_n = (G \Gamma G^T)_{nn}` of one run in one reference law.
+
+    Args:
+        reference: "p", "mixture" or the name of the feature map.
+        method: how the numbers were estimated.
+        n: points or rows behind them.
+        propagator: G, ``[N, N]``.
+        gram: Gamma, ``[N, N]``.
+        gram_stderr: its standard errors.
+        drift: D_1..D_N, measured on the same points without the identity.
+        sizes: J_0..J_{N-1}.
+        alignment: kappa with its jackknife interval, all generations weighing the same.
+        reconstruction_error: largest relative difference between D_n and the identity's value; rounding only.
+        regime: the law of growth and what drives it.
+    """
+
+    reference: str
+    method: str
+    n: int
+    propagator: Array
+    gram: Array
+    gram_stderr: Array
+    drift: tuple[Estimate, ...]
+    sizes: tuple[Estimate, ...]
+    alignment: Estimate
+    reconstruction_error: float
+    regime: Regime
+
+    @property
+    def contributions(self) -> Contributions:
+        """The drift of every generation by the step that caused it."""
+        return contributions(self.propagator, self.gram)
+
+    @property
+    def memory(self) -> Array:
+        """Effective memory of the policy after n = 1..N generations, in generations: sum_i G_{n,i}."""
+        return np.asarray(self.propagator.sum(axis=1))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping; contributions and memory follow from the rest and are there for readers."""
+        parts = self.contributions
+        return {
+            "reference": self.reference,
+            "method": self.method,
+            "n": self.n,
+            "propagator": self.propagator.tolist(),
+            "gram": self.gram.tolist(),
+            "gram_stderr": self.gram_stderr.tolist(),
+            "drift": [e.to_json() for e in self.drift],
+            "sizes": [e.to_json() for e in self.sizes],
+            "alignment": self.alignment.to_json(),
+            "reconstruction_error": self.reconstruction_error,
+            "regime": self.regime.to_json(),
+            "effective_memory": self.memory.tolist(),
+            "contributions": {name: getattr(parts, name).tolist() for name in ("discounted", "attributed", "pairwise")},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Accumulation:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            reference=document["reference"],
+            method=document["method"],
+            n=int(document["n"]),
+            propagator=np.array(document["propagator"], dtype=np.float64),
+            gram=np.array(document["gram"], dtype=np.float64),
+            gram_stderr=np.array(document["gram_stderr"], dtype=np.float64),
+            drift=tuple(Estimate.from_json(e) for e in document["drift"]),
+            sizes=tuple(Estimate.from_json(e) for e in document["sizes"]),
+            alignment=Estimate.from_json(document["alignment"]),
+            reconstruction_error=float(document["reconstruction_error"]),
+            regime=Regime.from_json(document["regime"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BoundsReport:
+    """Every bound and certificate of a run beside the measured value.
+
+    Args:
+        study: name of the study.
+        generations: N, how many generations the run had when it was analysed.
+        t0: early-stopping time at which path statements compare laws; nan without path measures.
+        samples, seed: what :func:`driftlaw.analysis.bounds.analyse` was called with.
+        statements: bounds, by generation, those of the whole run last.
+        accumulations: the accumulation identity; the first is the one that regime and sentences speak of.
+        notes: in words, what a reader must know.
+    """
+
+    study: str
+    generations: int
+    t0: float
+    samples: int
+    seed: int
+    statements: tuple[Statement, ...]
+    accumulations: tuple[Accumulation, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> Accumulation:
+        """The accumulation identity in the strongest reference law that the run allows."""
+        return self.accumulations[0]
+
+    @property
+    def regime(self) -> Regime:
+        """Regime in the reference law of :attr:`main`."""
+        return self.main.regime
+
+    @property
+    def alignment(self) -> Estimate:
+        """Kappa in the reference law of :attr:`main`."""
+        return self.main.alignment
+
+    def at(self, generation: int | None) -> tuple[Statement, ...]:
+        """Statements on one generation, or with None those on the whole run."""
+        return tuple(s for s in self.statements if s.generation == generation)
+
+    def named(self, name: str) -> tuple[Statement, ...]:
+        """Statements of one name, by generation."""
+        return tuple(s for s in self.statements if s.bound.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping (strict JSON: infinities and NaN are strings)."""
+        return {
+            "format": FORMAT,
+            "study": self.study,
+            "generations": self.generations,
+            "t0": self.t0 if np.isfinite(self.t0) else str(self.t0),
+            "samples": self.samples,
+            "seed": self.seed,
+            "statements": [s.to_json() for s in self.statements],
+            "accumulations": [a.to_json() for a in self.accumulations],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> BoundsReport:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            study=document["study"],
+            generations=int(document["generations"]),
+            t0=float(document["t0"]),
+            samples=int(document["samples"]),
+            seed=int(document["seed"]),
+            statements=tuple(Statement.from_json(s) for s in document["statements"]),
+            accumulations=tuple(Accumulation.from_json(a) for a in document["accumulations"]),
+            notes=tuple(document["notes"]),
+        )
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write ``bounds.json`` into a run directory, whole or not at all.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        path = Path(directory) / BOUNDS
+        write_text(path, json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        return path
+
+    @classmethod
+    def stored(cls, directory: str | os.PathLike[str]) -> BoundsReport | None:
+        """What ``driftlaw bounds`` stored beside a run, or None if it was not asked yet.
+
+        Raises:
+            CorruptFileError: the stored file is damaged.
+        """
+        return cls.load(directory) if (Path(directory) / BOUNDS).is_file() else None
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> BoundsReport:
+        """Read ``bounds.json`` of a run directory.
+
+        Raises:
+            RunDirectoryError: the run was not analysed yet, or by a newer format.
+            CorruptFileError: the file is damaged.
+        """
+        path = Path(directory) / BOUNDS
+        if not path.is_file():
+            raise RunDirectoryError(f"{directory} has no {BOUNDS}", f"make it with `driftlaw bounds {directory}`")
+        again = f"make it again with `driftlaw bounds {directory}`"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            version = int(document["format"])
+            if version <= FORMAT:
+                return cls.from_json(document)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(f"{path} is damaged ({error!r})", again) from error
+        raise RunDirectoryError(f"{path} has format {version}; this driftlaw reads up to {FORMAT}", again)

@@ -1,0 +1,1 @@
+"""Rows of files: formats, tables, and streams of chunks."""

@@ -1,0 +1,1 @@
+"""The neural denoiser: configuration, networks, training, generation, diffusers pipelines and processes."""

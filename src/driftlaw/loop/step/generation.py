@@ -1,0 +1,250 @@
+"""One generation: draw the training set, learn, sample, measure. Pure given the study and the generations before it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from driftlaw import seeding
+from driftlaw.errors import InputError
+from driftlaw.estimate import Estimate
+from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Generator
+from driftlaw.loop.record import Generation, Lineage
+from driftlaw.loop.step.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
+from driftlaw.measure.laws.divergence import SharedDraws
+from driftlaw.measure.paths.generation import PathMeasures, path_measures
+from driftlaw.measure.paths.score_path import score_path_measures
+from driftlaw.measure.sets.moments import mode_weights, relative_drift, second_moment
+from driftlaw.process.laws.kernel_sum import KernelMixture
+from driftlaw.process.laws.law import Diffused, ExactLaw
+
+#: ``progress(stage, fraction in [0, 1], short text)``.
+Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a generation under way keeps what it needs to go on after a kill; each part may be missing.
+
+    Args:
+        checkpoint: of the fit.
+        chunks: finished parts of the sampling.
+        folder: of this generation, where a learner may keep files of its own.
+        previous: folder of the generation before.
+    """
+
+    checkpoint: Checkpoint | None = None
+    chunks: Chunks | None = None
+    folder: Path | None = None
+    previous: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A generation that has just been made; `record.files` is filled by whoever stores it."""
+
+    record: Generation
+    model: Generator
+    samples: Tensor
+    seconds: dict[str, float]
+
+
+def _quiet(stage: str, fraction: float, text: str) -> None:
+    """Progress that goes nowhere."""
+
+
+def advance(
+    setting: Setting, index: int, past: Past, workspace: Workspace | None = None, progress: Progress = _quiet
+) -> Outcome:
+    """Make generation `index` from those before it.
+
+    Args:
+        setting: the study and what is fixed through it.
+        index: n >= 1.
+        past: generations 0..n-1.
+        workspace: where long fits and long sampling save their progress and resume from.
+        progress: told which stage is how far.
+
+    Raises:
+        DataExhaustedError: the source has too few fresh rows left.
+        InputError: the model or its samples are not finite.
+    """
+    study, seconds, work = setting.study, {}, workspace or Workspace()
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[stage], clock = now - clock, now
+
+    rows, lineage = training_set(setting, index, past)
+    lap("data")
+    context = FitContext(
+        seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
+        held_out=setting.held_out.x if setting.held_out is not None else None,
+        warm_start=past.model(index - 1) if index > 1 else None,
+        checkpoint=work.checkpoint,
+        progress=lambda fraction, text: progress("training", fraction, text),
+        device=setting.device,
+        generation=index,
+        samples=study.samples,
+        folder=work.folder,
+        previous=work.previous,
+    )
+    model = study.estimator.fit(rows, context)
+    lap("training")
+    progress("sampling", 0.0, "")
+    stream, in_chunks = setting.stream("generation", index, "sample"), getattr(model, "sample_in_chunks", None)
+    if in_chunks is None:
+        samples = model.sample(study.samples, stream).cpu()
+    else:
+        samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text))
+    bad = (~torch.isfinite(samples.flatten(1))).any(1)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise InputError(
+            f"model of generation {index} returned {int(bad.sum())} of {len(samples)} samples that are NaN or infinite "
+            f"(first row {first})",
+            "train longer, lower the learning rate, or use more solver steps",
+        )
+    lap("sampling")
+    progress("measuring", 0.0, "")
+    record = measure(setting, index, past, model, samples, lineage)
+    lap("measuring")
+    return Outcome(record, model, samples, seconds)
+
+
+def measure(
+    setting: Setting, index: int, past: Past, model: Generator, samples: Tensor, lineage: Lineage
+) -> Generation:
+    """Everything that is recorded of generation `index`."""
+    source = setting.study.source
+    fresh, mixing = setting.rows
+    warnings: list[str] = list(getattr(source, "warnings", ()))  # such as images that were skipped
+    divergence, one_step, path = densities(setting, index, past, model, warnings)
+    if not path.known:
+        path = score_path(setting, index, past, model, warnings)
+    modes: dict[str, Estimate] = {}
+    if setting.reference is not None:
+        reference = setting.reference
+        divergence |= reference.compare(samples[: reference.n], setting.real_rows(index))
+        modes = dict(reference.classes(samples))
+        warnings += reference.warnings
+    responsibilities = getattr(law_of(source), "responsibilities", None)
+    if responsibilities is not None:
+        r = responsibilities(samples)
+        modes = dict(mode_weights(r, [f"mode {k}" for k in range(r.shape[1])]))
+    moment = second_moment(samples)
+    target = _target_second_moment(setting, past)
+    if setting.reference is None:
+        warnings.append("sample-based measures were skipped: switched off, or too few rows to compare")
+    if lineage.reused:
+        warnings.append(f"{lineage.reused} fresh rows had been used before: the source is finite and reuse is on")
+    for group in (divergence, one_step):
+        warnings += [f"{name}: {w}" for name, e in group.items() for w in e.warnings if e.is_infinite or e.is_refused]
+    return Generation(
+        index=index,
+        alpha=lineage.real / lineage.total,
+        fresh=float(fresh[index - 1]),
+        mixing=tuple(float(w) for w in mixing[index - 1, :index]),
+        lineage=lineage,
+        samples=len(samples),
+        divergence=divergence,
+        one_step=one_step,
+        floor=setting.floor,
+        moments={"second_moment": moment, "second_moment_drift": relative_drift(moment, target)},
+        modes=modes,
+        training=dict(getattr(model, "training", {})),
+        path=path,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def densities(
+    setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]
+) -> tuple[dict[str, Estimate], dict[str, Estimate], PathMeasures]:
+    """p_hat^n against p, against q_{n-1} and along the paths, where the laws are known; empty otherwise.
+
+    Every law is evaluated once at shared draws. A KDE is read through its law at time 0 at every later time, so that
+    its centres are put in order once.
+    """
+    target, law, q = law_of(setting.study.source), law_of(model), None
+    if target is not None and law is not None:
+        q = training_law(setting, index, past)
+    if target is None or law is None or q is None:
+        return {}, {}, PathMeasures()
+    measures, tails = setting.study.measures, setting.population_tails
+    seed = seeding.stream_seed(setting.study.seed, "generation", index, "measure")
+    v_hat, v_p, v_q = tails[index], tails[0], setting.training_tail(index, tails)
+    fitted: ExactLaw | None = getattr(model, "fitted", None)
+    own = getattr(model, "t0", 0.0)
+    t0 = own if own > 0 else measures.t0
+    laws: dict[str, ExactLaw] = {"p": target, "q": q, "p_hat": law}
+    if fitted is not None:
+        laws |= {"q at t0": Diffused(q, t0), "p_hat at t0": Diffused(fitted, t0)}
+        if isinstance(fitted, KernelMixture):
+            laws["p_hat"] = Diffused(fitted, own)
+    try:
+        drawn = SharedDraws(laws, n=measures.density_samples, seed=seed)
+        against_p = drawn.compare("p_hat", "p", _pair(v_hat, v_p))
+        against_q = against_p if index == 1 else drawn.compare("p_hat", "q", _pair(v_hat, v_q))
+        path = PathMeasures()
+        if measures.path_samples and fitted is not None:
+            late = math.exp(-t0)  # q at t0; a model with its own t0 is already there
+            tail = _pair(v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
+                         None if v_q is None else late * v_q + 1 - late)  # fmt: skip
+            path = path_measures(
+                fitted,
+                q,
+                t0=t0,
+                T=measures.T,
+                n=measures.path_samples,
+                density_samples=measures.density_samples,
+                seed=seed,
+                target_se=measures.target_se,
+                tail=tail,
+                ends=drawn.log_densities("p_hat" if own > 0 else "p_hat at t0", "q at t0"),
+            )
+    except InputError as error:
+        warnings.append(f"no density-based measures: {error}")
+        return {}, {}, PathMeasures()
+    return dict(against_p), dict(against_q), path
+
+
+def score_path(setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]) -> PathMeasures:
+    """Path measures of a learned score that is not known to be the score of a law, from rows of q_{index-1}."""
+    measures = setting.study.measures
+    if not measures.critic_rows:
+        return PathMeasures()
+    own, config = getattr(model, "t0", 0.0), getattr(model, "config", None)
+    try:
+        return score_path_measures(
+            model,
+            unseen_rows(setting, index, past),
+            training_law(setting, index, past) if measures.path_samples else None,
+            t0=own if own > 0 else measures.t0,
+            T=getattr(config, "T", measures.T),
+            n=measures.path_samples,
+            critic=measures.critic,
+            seed=seeding.stream_seed(setting.study.seed, "generation", index, "score path"),
+        )
+    except InputError as error:
+        warnings.append(f"no measures of the score: {error}")
+        return PathMeasures()
+
+
+def _pair(r: float | None, q: float | None) -> tuple[float, float] | None:
+    return None if r is None or q is None else (r, q)
+
+
+def _target_second_moment(setting: Setting, past: Past) -> Estimate:
+    moment = getattr(law_of(setting.study.source), "second_moment", None)
+    if moment is not None:
+        return Estimate.exact(float(moment()), "exact E|x|^2 of the target")
+    return second_moment(past.samples(0))

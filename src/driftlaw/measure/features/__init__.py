@@ -1,0 +1,1 @@
+"""Feature spaces: encoders of raw rows, fitted maps, and networks."""

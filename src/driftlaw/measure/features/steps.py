@@ -1,0 +1,109 @@
+r"""The steps a frozen feature map is made of: each sends rows ``[n, d]`` to rows ``[n, k]`` with fixed numbers.
+
+Affine: (x - m) A. Standardise: (x - m) / s per column. Products: x with chosen products x_i x_j beside it. Cosine:
+sqrt(2) cos(x W + b). A step is its tensors and nothing else, so it can be hashed, stored and read back without pickle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from driftlaw.native import row_passes
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x -> (x - mean) @ matrix, ``[n, d] -> [n, k]``."""
+
+    mean: Tensor
+    matrix: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """K."""
+        return int(self.matrix.shape[1])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        return (x - self.mean) @ self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Standardise:
+    """x -> (x[:, columns] - mean) / scale, ``[n, d] -> [n, k]``; a column that is not listed is left out."""
+
+    columns: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """K."""
+        return int(self.columns.shape[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        chosen = x if self.dimension == x.shape[1] else x[:, self.columns]
+        if row_passes.serves(chosen.numel()):
+            return row_passes.standardise(chosen, self.mean, self.scale)
+        return (chosen - self.mean).div_(self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """x -> (x, x[:, left] * x[:, right]), ``[n, d] -> [n, d + p]``."""
+
+    columns: Tensor
+    left: Tensor
+    right: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """D + p."""
+        return int(self.columns.shape[0] + self.left.shape[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        return torch.cat([x, x[:, self.left] * x[:, self.right]], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Cosine:
+    """z -> sqrt(2) cos(z @ frequencies + phases), ``[n, d] -> [n, k]``."""
+
+    frequencies: Tensor
+    phases: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """K."""
+        return int(self.frequencies.shape[1])
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Apply the map."""
+        return math.sqrt(2.0) * torch.cos(z @ self.frequencies + self.phases)
+
+
+Step = Affine | Standardise | Products | Cosine
+STEPS: dict[str, type[Step]] = {cls.__name__: cls for cls in (Affine, Standardise, Products, Cosine)}
+
+
+def to_tensors(steps: tuple[Step, ...]) -> dict[str, Tensor]:
+    """The numbers of all steps, keyed ``"0.Affine.mean"``."""
+    return {
+        f"{i}.{type(step).__name__}.{name}": part for i, step in enumerate(steps) for name, part in vars(step).items()
+    }
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[Step, ...]:
+    """Inverse of :func:`to_tensors`."""
+    parts: dict[int, tuple[str, dict[str, Tensor]]] = {}
+    for key, tensor in tensors.items():
+        number, kind, name = key.split(".")
+        parts.setdefault(int(number), (kind, {}))[1][name] = tensor
+    return tuple(STEPS[kind](**fields) for _, (kind, fields) in sorted(parts.items()))

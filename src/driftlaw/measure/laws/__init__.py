@@ -1,0 +1,1 @@
+"""Divergences between laws whose densities are known, with tail diagnosis."""

@@ -1,0 +1,1 @@
+"""Path measures: energies of the score error, observability, and its gradient part."""

@@ -1,0 +1,1 @@
+"""Sketches: one pass over rows in constant memory to sums that merge."""

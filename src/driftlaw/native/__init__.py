@@ -1,0 +1,1 @@
+"""Compiled passes: how they are built, checked and trusted, and the C++ beside them."""

@@ -1,0 +1,1 @@
+"""The mixture study of the paper: exact, population-level and literal."""
