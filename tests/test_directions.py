@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from driftlaw.auditing.coordinates import Whitening
 from driftlaw.directions import oriented
-from driftlaw.loop.reproduce.tables import fig1
-from driftlaw.measure import features, observability
-from driftlaw.measure.critic import Frame
-from driftlaw.measure.features import FeatureMap
-from driftlaw.process.matched_blocks import partition
-from driftlaw.process.mixture import GaussianMixture
-from driftlaw.report.samples import principal
+from driftlaw.measure.features import fitted as features
+from driftlaw.measure.features.fitted import FeatureMap
+from driftlaw.measure.paths import regression
+from driftlaw.measure.paths.critic import Frame
+from driftlaw.process.laws.mixture import GaussianMixture
+from driftlaw.report.figures.samples import principal
+from driftlaw.reproduce.mixture.tables import fig1
 from driftlaw.seeding import generator
 
 
@@ -84,7 +84,7 @@ def _mixture(draw):
 
 def _regression():
     y, g = rows(300, 6), torch.Generator().manual_seed(0)
-    return observability._cross_fit(y, y[:, 0].square(), y[:, :1], 3, 8, g)
+    return regression._cross_fit(y, y[:, 0].square(), y[:, :1], 3, 8, g)
 
 
 def _picture():
@@ -107,7 +107,6 @@ FITTED = {
     "audit": _whitening,
     "critic": lambda: Frame.of(rows(50, 6)).basis,
     "critic, wide": lambda: Frame.of(rows(40, 140)).basis,
-    "blocks": lambda: torch.cat(partition(rows(200, 3), torch.full((200,), 1 / 200).double(), 16)),
     "draws": lambda: _mixture(lambda law: law.sample(50, torch.Generator().manual_seed(1))),
     "bridge": lambda: _mixture(
         lambda law: law.reverse_transition(rows(50, 3, 2), 1.0, 0.2, torch.Generator().manual_seed(1))
@@ -120,7 +119,7 @@ FITTED = {
 
 @pytest.mark.parametrize("name", FITTED)
 def test_signs_of_lapack_reach_nothing(name, other_lapack, monkeypatch):
-    monkeypatch.setattr(observability, "COORDINATES", 4)  # so that few columns are many
+    monkeypatch.setattr(regression, "COORDINATES", 4)  # so that few columns are many
     here = FITTED[name]()
     other_lapack()
     for _ in range(3):

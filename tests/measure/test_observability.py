@@ -12,9 +12,9 @@ from driftlaw.measure.paths.observability import (
     first_order,
     observability,
     observability_of_laws,
-    observability_regression,
 )
 from driftlaw.measure.paths.path import path_energy, time_density
+from driftlaw.measure.paths.regression import observability_regression
 from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.score import Perturbed
 from oracles import gaussian as oracle

@@ -39,7 +39,7 @@ from driftlaw.loop.store import write_atomic
 from driftlaw.loop.sweep import Cell
 from driftlaw.measure.paths.excess import excess_energy
 from driftlaw.measure.paths.gradient import MIN_ROWS, gradient_energy
-from driftlaw.measure.paths.observability import observability_regression
+from driftlaw.measure.paths.regression import observability_regression
 from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.score import Perturbed, Time
 from driftlaw.reproduce.mixture.perturbations import fields

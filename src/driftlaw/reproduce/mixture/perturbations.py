@@ -26,7 +26,8 @@ from driftlaw.data.builtin import digits
 from driftlaw.estimate import Estimate
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.estimator import FitContext
-from driftlaw.measure.paths.observability import observability, observability_regression
+from driftlaw.measure.paths.observability import observability
+from driftlaw.measure.paths.regression import observability_regression
 from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.laws.law import ExactLaw
 from driftlaw.process.laws.mixture import GaussianMixture

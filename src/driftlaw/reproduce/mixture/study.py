@@ -28,9 +28,9 @@ from driftlaw.measure.paths.observability import (
     first_order,
     observability,
     observability_of_laws,
-    observability_regression,
 )
 from driftlaw.measure.paths.path import initial_kl, path_energy
+from driftlaw.measure.paths.regression import observability_regression
 from driftlaw.measure.sets.innovations import Innovations, density_innovations
 from driftlaw.process.laws.law import ExactLaw
 from driftlaw.process.laws.mixture import GaussianMixture
