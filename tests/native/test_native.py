@@ -346,9 +346,9 @@ class Processor:
 @pytest.fixture(params=["kernel sum", "row passes"])
 def source(request):
     found = {"kernel sum": native.SOURCE, "row passes": row_passes.SOURCE}[request.param]
-    found.forget()
+    found._loaded.clear()
     yield found
-    found.forget()
+    found._loaded.clear()
 
 
 @needs_native
@@ -357,7 +357,7 @@ def test_the_switch_restricts_the_instruction_set(source, monkeypatch):
     open_ = source._open
     for processor in range(best + 1):
         monkeypatch.setattr(source, "_open", lambda path, isa=processor: Processor(open_(path), isa))
-        source.forget()
+        source._loaded.clear()
         for value, asked in (("1", None), ("avx2", 1), ("AVX512", 2)):
             monkeypatch.setenv("DRIFTLAW_NATIVE", value)
             handle, story, isa = source.library()
