@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-heavy fuzz lint bench docs clean
+.PHONY: demo test test-heavy test-lowest test-deps fuzz lint bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/driftlaw run digits
@@ -13,6 +13,16 @@ test: $(STAMP)
 
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m heavy
+
+# The lowest versions that pyproject.toml admits, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2 -m "not heavy"
+
+# System packages without which tests are skipped (Debian: apt-get).
+test-deps:
+	.ci/test-deps
 
 SEED := $(shell date +%s)
 fuzz: $(STAMP)
@@ -34,4 +44,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Shared by all tests: one thread per process keeps results identical whatever runs beside them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,21 @@ torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("fuzz", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("repeatable")
+
+
+#: Why a test is skipped, where a package of the system would let it run.
+LACKS = re.compile(r"needs the system package (\S+)|absent: no C\+\+ compiler")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests did not run for want of a system package, and which command installs what they need."""
+    reasons = [str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", ())]
+    packages = [found[1] or "g++" for reason in reasons if (found := LACKS.search(reason))]
+    if packages:
+        terminalreporter.section("skipped for want of system packages", sep="-")
+        terminalreporter.line(
+            f"{len(packages)} tests need {', '.join(sorted(set(packages)))}, missing here. To install: make test-deps"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -186,7 +186,9 @@ def test_not_found_lists_every_way(nothing_here, name):
     assert list(nothing_here.iterdir()) == []
 
 
-real = pytest.mark.skipif(not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="Debian's package is not here")
+real = pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="needs the system package dataset-fashion-mnist"
+)
 
 
 @real

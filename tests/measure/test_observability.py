@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
@@ -35,7 +36,7 @@ def wave(x, t):
 def wave_eta():
     s = np.linspace(T0, T, 200_001)
     e = np.cos(3 * s)
-    return np.trapezoid(e * np.exp(-(s - T0) / 2), s) ** 2 / np.trapezoid(e**2, s)
+    return trapezoid(e * np.exp(-(s - T0) / 2), s) ** 2 / trapezoid(e**2, s)
 
 
 #: Error field and eta under q = N(0, I) (theory section 7).
@@ -123,7 +124,7 @@ def test_wide_and_narrow_gaussians(variance):
     """N(0, v) against N(0, 1): e = w(t) x, w = 1 - 1/v_t, so eta = 2 (int w e^{-(t - t0)})^2 / int w^2; t0 = .5."""
     t = np.linspace(0.5, T, 200_001)
     w = 1 - 1 / (1 + (variance - 1) * np.exp(-t))
-    eta = 2 * np.trapezoid(w * np.exp(0.5 - t), t) ** 2 / np.trapezoid(w**2, t)
+    eta = 2 * trapezoid(w * np.exp(0.5 - t), t) ** 2 / trapezoid(w**2, t)
     p, q = normal(2, 0.0, variance), normal(2)
     laws = observability_of_laws(p, q, 0.5, T, n=40_000, seed=0)
     stein = observability(p, q, q, 0.5, T, n=60_000, seed=0)

@@ -55,7 +55,7 @@ CUT = """() => Math.max(0, ...[...document.querySelectorAll('svg text')].map(t =
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+        pytest.skip("needs the system package chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
     with sync_api.sync_playwright() as p:
         launched = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
