@@ -73,12 +73,39 @@ def test_one_version_everywhere():
 
 def test_requirements_and_their_pins():
     assert "torch>=2.6" in PROJECT["dependencies"]
-    pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    tested = pins("constraints.txt")
+    assert tested["torch"] == "2.13.0"
+    names = {normal(re.split(r"[<>=\[ ]", d)[0]) for d in PROJECT["dependencies"]}
+    assert names <= set(tested), "a dependency without a pin"
+
+
+def test_the_lowest_versions_are_the_lower_bounds():
+    """`make test-lowest` tests what pyproject.toml admits; ray takes gigabytes and is not tested there."""
+    extras, bounds = PROJECT["optional-dependencies"], {}
+    for requirement in [*PROJECT["dependencies"], *extras["diffusers"], *extras["features"], *extras["dev"]]:
+        package, _, bound = requirement.partition(">=")
+        assert not re.search("[<=!~,]", package + bound), f"{requirement}: only lower bounds"
+        if bound:
+            assert bounds.setdefault(normal(package), version(bound)) == version(bound), f"two bounds of {package}"
+    lowest, tested = (
+        {p: version(v) for p, v in pins(f).items()} for f in ("constraints-lowest.txt", "constraints.txt")
     )
-    assert pins["torch"] == "2.13.0"
-    names = {re.split(r"[<>=\[ ]", d)[0].lower().replace("-", "_") for d in PROJECT["dependencies"]}
-    assert names <= {pin.lower().replace("-", "_") for pin in pins}, "a dependency without a pin"
+    assert lowest == bounds
+    assert [p for p, v in lowest.items() if v > tested[p]] == []
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return {normal(p): v for p, _, v in (line.partition("==") for line in lines if line and line[0] != "#")}
+
+
+def normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def version(text: str) -> tuple[int, ...]:
+    """Numbers of a version without zeros at its end: 6.0 is 6."""
+    return tuple(map(int, re.findall(r"\d+", re.sub(r"(\.0)+$", "", text))))
 
 
 def test_public_names_exist_and_are_documented():
