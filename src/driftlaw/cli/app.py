@@ -1,45 +1,96 @@
-"""The ``driftlaw`` command: verbs, --version, and what becomes of errors."""
+"""The ``driftlaw`` command: verbs that load when they are used, --version, and what becomes of errors."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-import driftlaw
+from driftlaw._version import __version__
 from driftlaw.cli.console import err, out
-from driftlaw.cli.verbs import audit, bounds, data, plan, report, reproduce, run, sketch, sweep
 from driftlaw.errors import DriftlawError
 
+
+class Verb(NamedTuple):
+    """What the overview says of a verb.
+
+    Args:
+        module: below ``driftlaw.cli.verbs``; it holds a function of the verb's name, or ``app`` for several commands.
+        help: one line.
+        panel: heading that it stands under.
+    """
+
+    module: str
+    help: str
+    panel: str
+
+
+STUDY, AUDIT, DATA = "Studies of collapse", "Data and generations that you have", "Files"
+VERBS = {
+    "run": Verb("run", "Run a recursive training study: driftlaw run digits", STUDY),
+    "resume": Verb("run", "Go on with an unfinished run: driftlaw resume runs/digits", STUDY),
+    "sweep": Verb("sweep", "Run a study over fractions and seeds: driftlaw sweep gmm --alphas 0.1,0.9", STUDY),
+    "bounds": Verb("bounds", "Every bound beside its measured value: driftlaw bounds runs/gmm", STUDY),
+    "reproduce": Verb("reproduce", "Figures and claims of arXiv 2602.16601: driftlaw reproduce table", STUDY),
+    "audit": Verb("audit", "How far generations drifted from real data: driftlaw audit real gen1 gen2", AUDIT),
+    "sketch": Verb("sketch", "Summarise rows in one pass: driftlaw sketch rows.parquet -o rows.sketch", AUDIT),
+    "plan": Verb("plan", "How much fresh data a budget needs: driftlaw plan --from audit/ --budget 0.1", AUDIT),
+    "report": Verb("report", "Write the page of a run, sweep or audit again: driftlaw report runs/gmm", DATA),
+    "data": Verb("data", "Data sets with a name: what is here, and how to get the rest.", DATA),
+}
+
+
+class Verbs(TyperGroup):
+    """The verbs by name. The overview needs no module of any; a verb's module is imported when the verb is run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the overview."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb as the overview lists it, or None."""
+        verb = VERBS.get(cmd_name)
+        return verb and TyperCommand(cmd_name, help=verb.help, rich_help_panel=verb.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb itself, with its arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return (name, load(name), rest) if name in VERBS else (name, command, rest)
+
+
+def load(name: str) -> Any:
+    """The command of a verb; imports its module."""
+    module = importlib.import_module(f"driftlaw.cli.verbs.{VERBS[name].module}")
+    if (verbs := getattr(module, "app", None)) is not None:
+        return typer.main.get_command(verbs)
+    one = typer.Typer(add_completion=False, context_settings=SETTINGS, pretty_exceptions_enable=False)
+    one.command(name)(getattr(module, name))
+    return typer.main.get_command(one)
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="driftlaw",
+    cls=Verbs,
     no_args_is_help=True,
     epilog="Start with: driftlaw run digits. Exit codes: 0 done, 1 a gate failed, 2 bad usage or input.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
-app.command()(run.run)
-app.command()(run.resume)
-app.command()(sweep.sweep)
-app.command()(bounds.bounds)
-app.command()(audit.audit)
-app.command()(sketch.sketch)
-app.command()(plan.plan)
-app.command()(reproduce.reproduce)
-app.command()(report.report)
-app.add_typer(data.app, name="data", help="Data sets: what is on this machine, and how to get the rest.")
 
 
 def _version(value: bool) -> None:
     if value:
-        from driftlaw.native import kernel_sum as native
-        from driftlaw.native import row_passes
+        from driftlaw.native import kernel_sum, row_passes
 
-        out.print(f"driftlaw {driftlaw.__version__}\ncompiled kernel sum: {native.describe()}", soft_wrap=True)
-        out.print(f"compiled passes over rows: {row_passes.SOURCE.describe()}", soft_wrap=True)
+        out.print(f"driftlaw {__version__}")
+        for name, source in (("kernel sum", kernel_sum.SOURCE), ("passes over rows", row_passes.SOURCE)):
+            out.print(f"compiled {name}: {source.describe(trial=False)}", soft_wrap=True)
         raise typer.Exit
 
 

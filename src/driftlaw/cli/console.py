@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from driftlaw.loop.run import Watch
+if TYPE_CHECKING:
+    from driftlaw.loop.run import Watch
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -29,6 +29,8 @@ def watching(generations: int, start: int = 1) -> Iterator[Watch | None]:
     if not err.is_terminal:
         yield None
         return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -88,18 +88,22 @@ class Source:
         """Whether the compiled path can be used; compiles it at the first call."""
         return self.library().handle is not None
 
-    def describe(self, build: bool = False) -> str:
+    def describe(self, build: bool = False, trial: bool = True) -> str:
         """One line for people: "AVX2, compiled by g++ 12.2.0", or "absent: " and the reason.
 
         Args:
             build: compile now if it was not compiled before; else only say that it will be.
+            trial: compare the library with the formula; without it nothing but the library is loaded.
         """
         try:
             allowed = _allowed()
             compiler = find_compiler()
             if not build and allowed not in self._loaded and not self.path(compiler).exists():
                 return f"not compiled yet: {compiler.name} will do it at the first {self.use}"
-        except (UnusableError, OSError) as reason:
+            if not trial and allowed not in self._loaded:
+                _, _, isa = self._opened(allowed)
+                return _story(compiler, isa)
+        except (UnusableError, OSError, AttributeError) as reason:
             return f"absent: {reason}"
         return self.library().story
 
@@ -113,26 +117,31 @@ class Source:
 
     def _load(self, allowed: int | None) -> Library:
         try:
-            compiler = find_compiler()
-            path = self.path(compiler)
-            if not path.exists():
-                self.build(compiler, path)
-            try:
-                handle = self._open(path)
-            except OSError:  # a damaged file: once more
-                self.build(compiler, path)
-                handle = self._open(path)
-            processor = handle.driftlaw_isa()
-            if allowed is not None and processor < allowed:
-                raise UnusableError(f"DRIFTLAW_NATIVE asks for {INSTRUCTION_SETS[allowed]}, which this processor lacks")
-            isa = min(processor, self.most, self.most if allowed is None else allowed)
-            if isa < self.least:
-                raise UnusableError("this processor has neither AVX2 nor AVX-512, and without them PyTorch is faster")
+            compiler, handle, isa = self._opened(allowed)
             if not self.right(handle, isa):
                 raise UnusableError(f"{compiler.name} built a library that is wrong")
         except (UnusableError, OSError, AttributeError, subprocess.SubprocessError) as reason:
             return Library(None, f"absent: {reason}")
-        return Library(handle, f"{INSTRUCTION_SETS[isa]}, compiled by {compiler.name}", isa)
+        return Library(handle, _story(compiler, isa), isa)
+
+    def _opened(self, allowed: int | None) -> tuple[Compiler, ctypes.CDLL, int]:
+        """The library, compiled if need be, and the instruction set that it will use; not yet tried on numbers."""
+        compiler = find_compiler()
+        path = self.path(compiler)
+        if not path.exists():
+            self.build(compiler, path)
+        try:
+            handle = self._open(path)
+        except OSError:  # a damaged file: once more
+            self.build(compiler, path)
+            handle = self._open(path)
+        processor = handle.driftlaw_isa()
+        if allowed is not None and processor < allowed:
+            raise UnusableError(f"DRIFTLAW_NATIVE asks for {INSTRUCTION_SETS[allowed]}, which this processor lacks")
+        isa = min(processor, self.most, self.most if allowed is None else allowed)
+        if isa < self.least:
+            raise UnusableError("this processor has neither AVX2 nor AVX-512, and without them PyTorch is faster")
+        return compiler, handle, isa
 
     def build(self, compiler: Compiler, path: Path) -> None:
         """Compile into a temporary file beside `path`, then rename: other processes see the whole file or none.
@@ -205,3 +214,7 @@ def _allowed() -> int | None:
     if value not in SWITCH:
         raise UnusableError(f"DRIFTLAW_NATIVE is {value!r}; it can be 0, 1, avx2 or avx512")
     return SWITCH[value]
+
+
+def _story(compiler: Compiler, isa: int) -> str:
+    return f"{INSTRUCTION_SETS[isa]}, compiled by {compiler.name}"

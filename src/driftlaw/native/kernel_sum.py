@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import weakref
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from driftlaw.native.compiled import INSTRUCTION_SETS, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["INSTRUCTION_SETS", "SOURCE", "NativeSums", "Packed", "available", "describe"]
 #: Below this many multiply-adds per thread, starting a thread costs more than it saves.
@@ -70,6 +70,8 @@ class Packed:
             v: variance of the kernels, ``[]`` or ``[m]``.
             instruction_set: best index into :data:`INSTRUCTION_SETS` that may be used; DRIFTLAW_NATIVE may allow less.
         """
+        import torch
+
         m = len(x)
         x, a, v = (z.detach().double().contiguous() for z in (x, a.expand(m), v.expand(m)))
         log_sum, square, lost = (torch.empty(m, dtype=torch.float64) for _ in range(3))
@@ -108,6 +110,8 @@ def _declare(handle: ctypes.CDLL) -> None:
 
 def _right(handle: ctypes.CDLL, isa: int) -> bool:
     """Whether the library agrees with the formula in float64 on 5 points and 70 centres."""
+    import torch
+
     c, x = (torch.linspace(-2, 2, 3 * n, dtype=torch.float64).mul(7).sin().reshape(n, 3) for n in (70, 5))
     a, v = torch.linspace(0.9, 0.3, 5, dtype=torch.float64), torch.linspace(0.2, 0.9, 5, dtype=torch.float64)
     log_sum, square, lost = (torch.empty(5, dtype=torch.float64) for _ in range(3))

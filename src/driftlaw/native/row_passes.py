@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from driftlaw.native.compiled import INSTRUCTION_SETS, Source
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array = NDArray[np.float64]
+
 #: From so many numbers on compiled passes are used.
 LARGE = 1 << 16
 _SUFFIX = {"f": "float32", "d": "float64"}
@@ -44,6 +46,8 @@ def standardise(x: Tensor, mean: Tensor, scale: Tensor, instruction_set: int = 1
     rows = np.ascontiguousarray(x.numpy())
     z = np.empty(rows.shape)
     _run("standardise", instruction_set, rows, mean.contiguous().numpy(), scale.contiguous().numpy(), z)
+    import torch
+
     return torch.from_numpy(z)
 
 

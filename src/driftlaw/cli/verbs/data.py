@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Data sets with a name: what is here, and how to get the rest.", no_args_is_help=True)
+app = typer.Typer(
+    help="Data sets with a name: what is here, and how to get the rest.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
