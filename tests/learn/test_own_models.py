@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,12 +130,16 @@ def test_what_a_program_can_do_wrong(tmp_path, text, words):
 def test_a_program_that_hangs_is_stopped_with_its_children(tmp_path):
     text = "import subprocess, sys, time\np = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     text += "print(p.pid, flush=True)\ntime.sleep(60)"
-    with pytest.raises(InputError, match=r"was stopped after 1.5 s.*\s\d+\. Raise timeout") as e:
-        program(tmp_path, text, timeout=1.5).fit(rows(9, 3), FitContext(folder=tmp_path))
-    child = int(str(e.value).split("output:\n")[1].split(".")[0])
-    time.sleep(0.2)
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True).stdout
-    assert state.strip() == "" or state.startswith("Z")
+    for seconds in (1.5, 30.0):  # a busy machine may need more to start two programs
+        with pytest.raises(InputError, match=f"was stopped after {seconds:g} s") as e:
+            program(tmp_path, text, timeout=seconds).fit(rows(9, 3), FitContext(folder=tmp_path))
+        if told := re.search(r"output:\n(\d+)\. Raise timeout", str(e.value)):
+            break
+    assert told
+    state, end = "S", time.monotonic() + 30
+    while state and not state.startswith("Z") and time.monotonic() < end:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", told[1]], capture_output=True, text=True).stdout.strip()
+    assert state == "" or state.startswith("Z")
 
 
 def test_bad_commands_are_refused_before_anything_is_written(tmp_path):

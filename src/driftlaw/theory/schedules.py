@@ -299,7 +299,8 @@ def _best(
     enough: Test,
 ) -> Array:
     """The cheapest of the scaled shapes, after polishing the most promising ones that differ."""
-    order = np.argsort(cost(found), kind="stable")
+    costs = cost(found)
+    order = np.argsort((costs / (float(costs.min()) or 1.0)).round(9), kind="stable")  # of equal costs the first
     best = found[order[0]]
     if found.shape[1] > LONGEST_POLISHED:
         return np.asarray(best)
@@ -312,7 +313,7 @@ def _best(
     for start in starts:
         polished = np.clip(polish(start), 0.0, 1.0)
         candidate = _scale(np.where(polished < 1e-7, 0.0, polished), enough)[0]
-        if enough(candidate) and cost(candidate) < cost(best):
+        if enough(candidate) and cost(candidate) < (1 - 1e-9) * cost(best):
             best = candidate
     return np.asarray(best)
 

@@ -299,6 +299,6 @@ def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
     """Integers that sum to `total`, each within 1 of ``weights * total``; ties go to the first."""
     share = weights / weights.sum() * total
     counts: np.ndarray = np.floor(share + 1e-9).astype(int)
-    order = np.argsort(-(share - counts), kind="stable")
+    order = np.argsort(-(share - counts).round(9), kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
