@@ -29,7 +29,7 @@ from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import FitContext, from_diffusers
 from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped
-from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserModel
 
 LR, DECAY = 1e-4, 0.999
 
@@ -97,7 +97,7 @@ def plain_sampling(pipe, n: int, shape: tuple[int, ...], seed: int) -> float:
 def driftlaw_sampling(pipe, n: int, shape: tuple[int, ...], seed: int) -> float:
     config = from_diffusers(pipe)
     net = EpsilonNetwork(Timestepped(copy.deepcopy(pipe.unet)), config.levels()).eval().requires_grad_(False)
-    model = DenoiserGenerator(config, net, 1.0, shape, {})
+    model = DenoiserModel(config, net, 1.0, shape, {})
     start = time.process_time()
     model.sample(n, torch.Generator().manual_seed(seed))
     return time.process_time() - start

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import facts
-from driftlaw.learn.kde import KDE, KDEGenerator
+from driftlaw.learn.kde import KDE, KDEModel
 from driftlaw.loop import run as recursion
 from driftlaw.loop.history import load
 from driftlaw.loop.step import generation
@@ -42,7 +42,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (generation, "training_set", "training rows"),
     (recursion, "read_model", "read the model before"),
     (KDE, "fit", "fit"),
-    (KDEGenerator, "sample", "draw the rows"),
+    (KDEModel, "sample", "draw the rows"),
     (native.Packed, "__init__", "order the centres"),
     (SharedDraws, "log_densities", "log densities"),
     (SharedDraws, "compare", "log densities"),

@@ -5,97 +5,137 @@ Public names load on first use: importing this package loads no plotting, comman
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 from driftlaw._version import __version__
 
 #: Where each public name lives.
 _NAMES = {
+    "bounds": "driftlaw.analysis.bounds",
+    "BoundsReport": "driftlaw.analysis.report",
+    "audit": "driftlaw.auditing.audit",
+    "Audit": "driftlaw.auditing.record",
+    "sketch": "driftlaw.auditing.sketching",
+    "ConfigError": "driftlaw.errors",
+    "CorruptFileError": "driftlaw.errors",
+    "DataExhaustedError": "driftlaw.errors",
+    "DataNotFoundError": "driftlaw.errors",
+    "DriftlawError": "driftlaw.errors",
+    "InputError": "driftlaw.errors",
+    "RunDirectoryError": "driftlaw.errors",
+    "RunLockedError": "driftlaw.errors",
+    "StorageError": "driftlaw.errors",
     "Estimate": "driftlaw.estimate",
-    "GaussianMixture": "driftlaw.process.laws.mixture",
-    "Perturbed": "driftlaw.process.score",
-    "KDE": "driftlaw.learn.kde",
-    "GaussianMLE": "driftlaw.learn.gaussian",
-    "MixtureEM": "driftlaw.learn.mixture_em",
-    "Denoiser": "driftlaw.learn.denoiser.learner",
     "Command": "driftlaw.learn.command",
-    "CallableEstimator": "driftlaw.learn.function",
+    "Denoiser": "driftlaw.learn.denoiser.learner",
     "from_diffusers": "driftlaw.learn.denoiser.pipeline",
     "pipeline_generator": "driftlaw.learn.denoiser.pipeline",
-    "Replace": "driftlaw.theory.refresh",
-    "FixedFraction": "driftlaw.theory.refresh",
-    "Schedule": "driftlaw.theory.refresh",
-    "Accumulate": "driftlaw.theory.refresh",
-    "AccumulateSubsample": "driftlaw.theory.refresh",
-    "Window": "driftlaw.theory.refresh",
-    "Adaptive": "driftlaw.theory.adaptive",
+    "Estimator": "driftlaw.learn.estimator",
+    "FitContext": "driftlaw.learn.estimator",
+    "Model": "driftlaw.learn.estimator",
+    "CallableEstimator": "driftlaw.learn.function",
+    "GaussianMLE": "driftlaw.learn.gaussian",
+    "KDE": "driftlaw.learn.kde",
+    "MixtureEM": "driftlaw.learn.mixture_em",
+    "History": "driftlaw.loop.history",
+    "load": "driftlaw.loop.history",
+    "Generation": "driftlaw.loop.record",
+    "resume": "driftlaw.loop.run",
+    "run": "driftlaw.loop.run",
+    "Measures": "driftlaw.loop.study",
+    "Study": "driftlaw.loop.study",
+    "sweep": "driftlaw.loop.sweep",
+    "compare_laws": "driftlaw.measure.laws.divergence",
+    "gradient_energy": "driftlaw.measure.paths.gradient",
     "observability": "driftlaw.measure.paths.observability",
     "path_energy": "driftlaw.measure.paths.path",
-    "gradient_energy": "driftlaw.measure.paths.gradient",
     "Sketch": "driftlaw.measure.sketch.sketch",
-    "sketch": "driftlaw.auditing.sketching",
-    "Audit": "driftlaw.auditing.record",
-    "audit": "driftlaw.auditing.audit",
-    "propagator": "driftlaw.theory.propagator",
-    "accumulated_drift": "driftlaw.theory.accumulation",
-    "Study": "driftlaw.loop.study",
-    "Generation": "driftlaw.loop.record",
-    "run": "driftlaw.loop.run",
-    "resume": "driftlaw.loop.run",
-    "load": "driftlaw.loop.history",
-    "bounds": "driftlaw.analysis.bounds",
-    "sweep": "driftlaw.loop.sweep",
+    "Plan": "driftlaw.planning.plan",
     "plan": "driftlaw.planning.plan",
+    "GaussianMixture": "driftlaw.process.laws.mixture",
+    "Perturbed": "driftlaw.process.score",
+    "write_report": "driftlaw.report",
+    "accumulated_drift": "driftlaw.theory.accumulation",
+    "Adaptive": "driftlaw.theory.adaptive",
+    "SampleNoise": "driftlaw.theory.planning",
+    "propagator": "driftlaw.theory.propagator",
+    "Accumulate": "driftlaw.theory.refresh",
+    "AccumulateSubsample": "driftlaw.theory.refresh",
+    "FixedFraction": "driftlaw.theory.refresh",
+    "Policy": "driftlaw.theory.refresh",
+    "Replace": "driftlaw.theory.refresh",
+    "Schedule": "driftlaw.theory.refresh",
+    "Window": "driftlaw.theory.refresh",
 }
 
 __all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
     from driftlaw.analysis.bounds import bounds as bounds
+    from driftlaw.analysis.report import BoundsReport as BoundsReport
     from driftlaw.auditing.audit import audit as audit
     from driftlaw.auditing.record import Audit as Audit
     from driftlaw.auditing.sketching import sketch as sketch
+    from driftlaw.errors import ConfigError as ConfigError
+    from driftlaw.errors import CorruptFileError as CorruptFileError
+    from driftlaw.errors import DataExhaustedError as DataExhaustedError
+    from driftlaw.errors import DataNotFoundError as DataNotFoundError
+    from driftlaw.errors import DriftlawError as DriftlawError
+    from driftlaw.errors import InputError as InputError
+    from driftlaw.errors import RunDirectoryError as RunDirectoryError
+    from driftlaw.errors import RunLockedError as RunLockedError
+    from driftlaw.errors import StorageError as StorageError
     from driftlaw.estimate import Estimate as Estimate
     from driftlaw.learn.command import Command as Command
     from driftlaw.learn.denoiser.learner import Denoiser as Denoiser
     from driftlaw.learn.denoiser.pipeline import from_diffusers as from_diffusers
     from driftlaw.learn.denoiser.pipeline import pipeline_generator as pipeline_generator
+    from driftlaw.learn.estimator import Estimator as Estimator
+    from driftlaw.learn.estimator import FitContext as FitContext
+    from driftlaw.learn.estimator import Model as Model
     from driftlaw.learn.function import CallableEstimator as CallableEstimator
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.loop.history import History as History
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation
     from driftlaw.loop.run import resume as resume
     from driftlaw.loop.run import run as run
+    from driftlaw.loop.study import Measures as Measures
     from driftlaw.loop.study import Study as Study
     from driftlaw.loop.sweep import sweep as sweep
+    from driftlaw.measure.laws.divergence import compare_laws as compare_laws
     from driftlaw.measure.paths.gradient import gradient_energy as gradient_energy
     from driftlaw.measure.paths.observability import observability as observability
     from driftlaw.measure.paths.path import path_energy as path_energy
     from driftlaw.measure.sketch.sketch import Sketch as Sketch
+    from driftlaw.planning.plan import Plan as Plan
     from driftlaw.planning.plan import plan as plan
     from driftlaw.process.laws.mixture import GaussianMixture as GaussianMixture
     from driftlaw.process.score import Perturbed as Perturbed
+    from driftlaw.report import write_report as write_report
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
     from driftlaw.theory.adaptive import Adaptive as Adaptive
+    from driftlaw.theory.planning import SampleNoise as SampleNoise
     from driftlaw.theory.propagator import propagator as propagator
     from driftlaw.theory.refresh import Accumulate as Accumulate
     from driftlaw.theory.refresh import AccumulateSubsample as AccumulateSubsample
     from driftlaw.theory.refresh import FixedFraction as FixedFraction
+    from driftlaw.theory.refresh import Policy as Policy
     from driftlaw.theory.refresh import Replace as Replace
     from driftlaw.theory.refresh import Schedule as Schedule
     from driftlaw.theory.refresh import Window as Window
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _NAMES:
         raise AttributeError(f"module 'driftlaw' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_NAMES[name]), name)
+    value = getattr(_import_module(_NAMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
 from driftlaw.learn import Denoiser, FitContext, build, from_diffusers, pipeline_generator
 from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped
-from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.preconditioning import NoiseLaw, learned_score, noised
 from driftlaw.process.ddpm import betas, chain_times
 from driftlaw.process.laws.mixture import GaussianMixture
@@ -477,7 +477,7 @@ def test_a_model_that_returns_nan_or_another_shape(net, words):
             return net(x, k)
 
     wrapped = EpsilonNetwork(Timestepped(Net()), SMALL.levels())
-    model = DenoiserGenerator(SMALL, wrapped, 1.0, (3,), {})
+    model = DenoiserModel(SMALL, wrapped, 1.0, (3,), {})
     with pytest.raises(InputError, match=f"sampling from the denoiser failed in the 1. batch: .*{words}"):
         model.sample(2, torch.Generator())
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 
 from driftlaw.errors import InputError
-from driftlaw.learn import KDE, Denoiser, FitContext, Generator
+from driftlaw.learn import KDE, Denoiser, FitContext, Model
 from driftlaw.process.laws.mixture import GaussianMixture
 
 LAW = GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.0, 1.0]], [0.1, 0.3])
@@ -47,7 +47,7 @@ def test_sampling_in_chunks_gives_each_row_its_noise(model):
 
 def test_load_gives_the_same_bits(model):
     again = CONFIG.load(load(save(model.state())), (2,))
-    assert isinstance(again, Generator)
+    assert isinstance(again, Model)
     a, b = (m.sample(20, torch.Generator().manual_seed(5)) for m in (model, again))
     assert torch.equal(a, b)
     with pytest.raises(InputError, match="do not fit"):

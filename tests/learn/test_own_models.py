@@ -19,7 +19,7 @@ from PIL import Image
 import driftlaw as dl
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn import CallableEstimator, Command, DrawnSamples, FitContext, build
-from driftlaw.loop.cost import plan
+from driftlaw.loop.cost import cost
 
 BOOTSTRAP = """
 import json, sys, pathlib, numpy as np
@@ -161,7 +161,7 @@ def test_round_trip_and_dry_run(tmp_path):
     estimator = program(tmp_path, "raise SystemExit(1)", timeout=5)
     assert build(yaml.safe_load(yaml.safe_dump(estimator.config()))) == estimator
     assert build({"kind": "command", "command": "python a.py"}).command == ("python", "a.py")
-    what = plan(study(tmp_path, estimator))  # the program, which fails, is not called
+    what = cost(study(tmp_path, estimator))  # the program, which fails, is not called
     assert "time not known" in what.text()
     assert what.to_json()["estimated_seconds_total"] is None
 

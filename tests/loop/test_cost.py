@@ -16,7 +16,7 @@ def measuring(monkeypatch):
     def count(source="digits", estimator=TINY, **measures):
         measures = {"samples": 100, "dimension": 4, "critic_rows": 0, "path_samples": 0} | measures
         study = dl.Study(source=source, estimator=estimator, policy=0.5, samples=200, generations=3, measures=measures)
-        return cost.plan(study).seconds["measuring"]
+        return cost.cost(study).seconds["measuring"]
 
     monkeypatch.setattr(cost, "_timed", lambda work: (work(), 1.0))
     return count

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from driftlaw.learn.estimator import Generator
+from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.step.setting import Past, Setting
 from driftlaw.loop.study import Study
@@ -35,7 +35,7 @@ class OpenRun:
         self._load = lru_cache(maxsize=None)(self._load_model)
         self.past = Past(lambda n: torch.from_numpy(self.samples(n)), self._load)
 
-    def model(self, n: int) -> Generator:
+    def model(self, n: int) -> Model:
         """The stored model p_hat^n, n >= 1.
 
         Raises:
@@ -52,7 +52,7 @@ class OpenRun:
         self._verify(n, "samples.npy")
         return self.history.samples(n)
 
-    def _load_model(self, n: int) -> Generator:
+    def _load_model(self, n: int) -> Model:
         self._verify(n, "weights.safetensors")
         return read_model(self.history.directory, self.study.estimator, self.study.source.shape, n)
 

@@ -1,4 +1,4 @@
-"""Learners: from a training set to a generative law, all behind one ``Estimator.fit(data, context) -> Generator``.
+"""Learners: from a training set to a generative law, all behind one ``Estimator.fit(data, context) -> Model``.
 
 ``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` is a neural diffusion model;
 ``command`` and ``callable`` are a program and a function of the user, known by their samples.
@@ -12,15 +12,15 @@ from typing import Any
 from driftlaw.errors import ConfigError, nearest
 from driftlaw.learn.command import Command
 from driftlaw.learn.config import rebuild
-from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.denoiser.pipeline import from_diffusers, pipeline_generator
 from driftlaw.learn.drawn import DrawnSamples
-from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Generator
-from driftlaw.learn.exact import ExactGenerator
+from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Model
+from driftlaw.learn.exact import ExactModel
 from driftlaw.learn.function import CallableEstimator
 from driftlaw.learn.gaussian import GaussianMLE
-from driftlaw.learn.kde import KDE, KDEGenerator
+from driftlaw.learn.kde import KDE, KDEModel
 from driftlaw.learn.mixture_em import MixtureEM
 
 __all__ = [
@@ -30,15 +30,15 @@ __all__ = [
     "Chunks",
     "Command",
     "Denoiser",
-    "DenoiserGenerator",
+    "DenoiserModel",
     "DrawnSamples",
     "Estimator",
-    "ExactGenerator",
+    "ExactModel",
     "FitContext",
     "GaussianMLE",
-    "Generator",
-    "KDEGenerator",
+    "KDEModel",
     "MixtureEM",
+    "Model",
     "build",
     "from_diffusers",
     "pipeline_generator",

@@ -39,7 +39,7 @@ from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.config import describe, validate
 from driftlaw.learn.denoiser.training import fingerprint
 from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
-from driftlaw.learn.estimator import FitContext
+from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows
 
 #: Version of the job's format.
@@ -100,7 +100,7 @@ class Command:
         if self.png and (len(shape) != 3 or shape[0] not in (1, 3)):
             raise InputError(f"{self}: rows of shape {list(shape)} are not grey or colour images", "set png: false")
 
-    def fit(self, data: Tensor, context: FitContext) -> DrawnSamples:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> DrawnSamples:
         """Run the program on the rows.
 
         Args:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
+from driftlaw.process.draws import own_generator
 from driftlaw.process.score import Time
 
 
@@ -31,7 +32,7 @@ class DrawnSamples:
         self.shape = tuple(rows.shape[1:])
         self.training: dict[str, float] = {}
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """The stored rows in their order if all are asked for, else `n` distinct ones in random order.
 
         Raises:
@@ -43,7 +44,7 @@ class DrawnSamples:
             raise InputError(
                 f"{n} samples were asked of {self.what}, which drew {len(self.rows)}", "ask for at most as many"
             )
-        return self.rows[torch.randperm(len(self.rows), generator=generator)[:n]]
+        return self.rows[torch.randperm(len(self.rows), generator=own_generator(generator))[:n]]
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """No such thing.

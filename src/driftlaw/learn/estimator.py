@@ -1,6 +1,6 @@
-"""The learner's contract: fit data, get a generator.
+"""The learner's contract: fit data, get a model.
 
-An :class:`Estimator` is a small frozen configuration object. ``fit`` maps a training set to a :class:`Generator`; it is
+An :class:`Estimator` is a small frozen configuration object. ``fit`` maps a training set to a :class:`Model`; it is
 a pure function of the data, the seed and the warm start, also when it was interrupted and resumed from a checkpoint.
 """
 
@@ -18,11 +18,11 @@ from driftlaw.process.score import Time
 
 
 @runtime_checkable
-class Generator(Protocol):
+class Model(Protocol):
     """A learned law p_hat. ``log_prob(x) -> [n]`` is optional and means that its density is known."""
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` draws, ``[n, ...]`` float32."""
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws, ``[n, ...]`` float32; without a generator from fresh entropy."""
         ...
 
     def score(self, x: Tensor, t: Time) -> Tensor:
@@ -30,7 +30,7 @@ class Generator(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors that rebuild this generator through :meth:`Estimator.load` (stored as safetensors)."""
+        """Tensors that rebuild this model through :meth:`Estimator.load` (stored as safetensors)."""
         ...
 
 
@@ -47,7 +47,7 @@ class Checkpoint(Protocol):
 
 
 class Chunks(Protocol):
-    """Where long sampling keeps its finished parts. A generator that can use it has ``sample_in_chunks(n, generator,
+    """Where long sampling keeps its finished parts. A model that can use it has ``sample_in_chunks(n, generator,
     chunks, progress)``, which returns what ``sample(n, generator)`` does.
     """
 
@@ -67,7 +67,7 @@ class FitContext:
     Args:
         seed: seed of this fit's named streams (already specific to the study and generation).
         held_out: real rows never trained on, for held-out loss and early stopping; None if there are none.
-        warm_start: the previous generation's generator, or None for the first.
+        warm_start: the previous generation's model, or None for the first.
         checkpoint: where to save and resume, or None.
         progress: called as ``progress(fraction in [0, 1], short text)``.
         device: "cpu" or "cuda".
@@ -80,7 +80,7 @@ class FitContext:
 
     seed: int = 0
     held_out: Tensor | None = None
-    warm_start: Generator | None = None
+    warm_start: Model | None = None
     checkpoint: Checkpoint | None = None
     progress: Callable[[float, str], None] = field(default=lambda fraction, text: None)
     device: str = "cpu"
@@ -90,16 +90,20 @@ class FitContext:
     previous: Path | None = None
 
 
+#: Outside a run.
+ALONE = FitContext()
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """A learner's configuration."""
 
-    def fit(self, data: Tensor, context: FitContext) -> Generator:
-        """Learn a generator from ``[n, ...]`` data."""
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> Model:
+        """Learn a model from ``[n, ...]`` data."""
         ...
 
-    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> Generator:
-        """Rebuild a generator from :meth:`Generator.state`; `shape` is that of one row."""
+    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> Model:
+        """Rebuild a model from :meth:`Model.state`; `shape` is that of one row."""
         ...
 
     def config(self) -> dict[str, Any]:

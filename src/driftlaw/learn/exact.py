@@ -23,7 +23,7 @@ from driftlaw.process.score import Time
 LawT = TypeVar("LawT", KernelMixture, GaussianMixture)
 
 
-class ExactGenerator(Generic[LawT]):
+class ExactModel(Generic[LawT]):
     """The law P_{t0} Q of a fitted law Q.
 
     Args:
@@ -43,7 +43,7 @@ class ExactGenerator(Generic[LawT]):
         self.t0, self.shape, self.training = t0, shape, dict(training or {})
         self.law: LawT = fitted.diffuse(t0) if t0 > 0 else fitted
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of P_{t0} Q, ``[n, ...]`` float32."""
         if n < 1:
             raise InputError(f"{n} samples were asked", "ask for at least 1")
@@ -75,7 +75,7 @@ class ExactGenerator(Generic[LawT]):
         return x.flatten(1)
 
 
-def load_mixture(state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactGenerator[GaussianMixture]:
+def load_mixture(state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
     """Rebuild a Gaussian-mixture generator from its state.
 
     Raises:
@@ -83,7 +83,7 @@ def load_mixture(state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactGe
     """
     check_state(state, ("weights", "means", "covariances", "t0"), "means", shape)
     fitted = GaussianMixture(state["weights"], state["means"], state["covariances"])
-    return ExactGenerator(fitted, float(state["t0"]), shape)
+    return ExactModel(fitted, float(state["t0"]), shape)
 
 
 def check_state(state: Mapping[str, Tensor], keys: tuple[str, ...], points: str, shape: tuple[int, ...]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from driftlaw import seeding
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
-from driftlaw.learn.estimator import FitContext
+from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows
 
 #: Draws n rows with a torch.Generator.
@@ -64,7 +64,7 @@ class CallableEstimator:
     def __str__(self) -> str:
         return f"the function {self.config()['function']!r}"
 
-    def fit(self, data: Tensor, context: FitContext) -> DrawnSamples:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> DrawnSamples:
         """Call the function and draw ``context.samples`` rows (default: as many as it was given).
 
         Raises:

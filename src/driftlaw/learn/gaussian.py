@@ -17,8 +17,8 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.learn.config import describe, validate
-from driftlaw.learn.estimator import FitContext
-from driftlaw.learn.exact import ExactGenerator, load_mixture
+from driftlaw.learn.estimator import ALONE, FitContext
+from driftlaw.learn.exact import ExactModel, load_mixture
 from driftlaw.learn.rows import check_rows
 from driftlaw.process.laws.mixture import GaussianMixture
 
@@ -48,7 +48,7 @@ class GaussianMLE:
     def __post_init__(self) -> None:
         validate(self)
 
-    def fit(self, data: Tensor, context: FitContext) -> ExactGenerator[GaussianMixture]:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> ExactModel[GaussianMixture]:
         """Moments of ``[n, ...]`` rows in float64. Deterministic; nothing in `context` is used.
 
         Raises:
@@ -68,10 +68,10 @@ class GaussianMLE:
                 "set ridge above 0, or give more rows that vary in every coordinate",
             )
         fitted = GaussianMixture([1.0], mean[None], covariance[None])
-        return ExactGenerator(fitted, self.t0, tuple(data.shape[1:]))
+        return ExactModel(fitted, self.t0, tuple(data.shape[1:]))
 
-    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactGenerator[GaussianMixture]:
-        """Inverse of :meth:`ExactGenerator.state`."""
+    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
+        """Inverse of :meth:`ExactModel.state`."""
         return load_mixture(state, shape)
 
     def config(self) -> dict[str, Any]:

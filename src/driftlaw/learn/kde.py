@@ -21,8 +21,8 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.learn.config import describe, validate
-from driftlaw.learn.estimator import FitContext
-from driftlaw.learn.exact import ExactGenerator, check_state
+from driftlaw.learn.estimator import ALONE, FitContext
+from driftlaw.learn.exact import ExactModel, check_state
 from driftlaw.learn.rows import check_rows
 from driftlaw.process.laws.kernel_sum import KernelMixture
 
@@ -34,7 +34,8 @@ class KDE:
     """Gaussian kernel density estimate, sampled at t0.
 
     Args:
-        bandwidth: h >= 0 in the units of the data, or the rule "scott" or "silverman". 0 is the empirical law.
+        bandwidth: h >= 0 in the units of the data, or the rule "scott" (the default) or "silverman". 0 is the empirical
+        law.
         t0: early-stopping time on the OU clock, >= 0.
 
     Example:
@@ -45,13 +46,13 @@ class KDE:
         torch.Size([5, 2])
     """
 
-    bandwidth: Number | Literal["scott", "silverman"] = 0.6
+    bandwidth: Number | Literal["scott", "silverman"] = "scott"
     t0: Number = 0.0
 
     def __post_init__(self) -> None:
         validate(self)
 
-    def fit(self, data: Tensor, context: FitContext) -> KDEGenerator:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> KDEModel:
         """The KDE of ``[n, ...]`` rows, n >= 2. Deterministic; nothing in `context` is used.
 
         Raises:
@@ -59,12 +60,12 @@ class KDE:
         """
         data = check_rows(data)
         flat = data.flatten(1)
-        return KDEGenerator(KernelMixture(flat, self._width(flat)), self.t0, tuple(data.shape[1:]))
+        return KDEModel(KernelMixture(flat, self._width(flat)), self.t0, tuple(data.shape[1:]))
 
-    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> KDEGenerator:
-        """Inverse of :meth:`ExactGenerator.state`."""
+    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> KDEModel:
+        """Inverse of :meth:`ExactModel.state`."""
         check_state(state, ("centres", "bandwidth", "t0"), "centres", shape)
-        return KDEGenerator(KernelMixture(state["centres"], float(state["bandwidth"])), float(state["t0"]), shape)
+        return KDEModel(KernelMixture(state["centres"], float(state["bandwidth"])), float(state["t0"]), shape)
 
     def config(self) -> dict[str, Any]:
         """Mapping with ``kind: kde``."""
@@ -96,7 +97,7 @@ class KDE:
         return scale * factor * float(n ** (-1 / (d + 4)))
 
 
-class KDEGenerator(ExactGenerator[KernelMixture]):
+class KDEModel(ExactModel[KernelMixture]):
     """P_{t0} of a kernel density estimate."""
 
     @property

@@ -18,8 +18,8 @@ from torch import Tensor
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.learn.config import describe, validate
-from driftlaw.learn.estimator import FitContext
-from driftlaw.learn.exact import ExactGenerator, load_mixture
+from driftlaw.learn.estimator import ALONE, FitContext
+from driftlaw.learn.exact import ExactModel, load_mixture
 from driftlaw.learn.rows import check_rows
 from driftlaw.process.laws.mixture import GaussianMixture
 
@@ -53,7 +53,7 @@ class MixtureEM:
     def __post_init__(self) -> None:
         validate(self)
 
-    def fit(self, data: Tensor, context: FitContext) -> ExactGenerator[GaussianMixture]:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> ExactModel[GaussianMixture]:
         """EM on ``[n, ...]`` rows; a function of the data and ``context.seed``.
 
         Returns:
@@ -84,10 +84,10 @@ class MixtureEM:
             "iterations": float(model.n_iter_),
             "converged": float(model.converged_),
         }
-        return ExactGenerator(fitted, self.t0, tuple(data.shape[1:]), training)
+        return ExactModel(fitted, self.t0, tuple(data.shape[1:]), training)
 
-    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactGenerator[GaussianMixture]:
-        """Inverse of :meth:`ExactGenerator.state`."""
+    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
+        """Inverse of :meth:`ExactModel.state`."""
         return load_mixture(state, shape)
 
     def config(self) -> dict[str, Any]:

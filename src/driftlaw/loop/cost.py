@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from driftlaw import seeding
-from driftlaw.learn.estimator import Estimator, FitContext, Generator
+from driftlaw.learn.estimator import Estimator, FitContext, Model
 from driftlaw.loop.feature_kinds import classifier_of, is_network
 from driftlaw.loop.run import pick_device
 from driftlaw.loop.step import feature_space
@@ -46,7 +46,7 @@ class PlannedGeneration:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Cost:
     """A study that has not been run.
 
     Args:
@@ -103,8 +103,8 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(study: Study) -> Plan:
-    """Plan a study and estimate its cost by a short probe on this machine.
+def cost(study: Study) -> Cost:
+    """Cost a study and estimate its cost by a short probe on this machine.
 
     Raises:
         DriftlawError: what running it would raise before the first generation.
@@ -121,7 +121,7 @@ def plan(study: Study) -> Plan:
     sample_bytes = 4 * study.samples * math.prod(study.source.shape)
     seconds, weights_bytes = _probe(setting) if getattr(study.estimator, "probes", True) else ({}, sample_bytes)
     disk = (study.generations * (sample_bytes + weights_bytes) + sample_bytes) / 2**20
-    return Plan(words, tuple(rows), study.source.size, seconds, disk)
+    return Cost(words, tuple(rows), study.source.size, seconds, disk)
 
 
 def _probe(setting: Setting) -> tuple[dict[str, float], int]:
@@ -182,7 +182,7 @@ def _network(setting: Setting, rows: int, fitted_on: int) -> float:
     return training + _timed(lambda: network(few))[1] / len(few) * rows
 
 
-def _path(setting: Setting, past: Past, model: Generator) -> float:
+def _path(setting: Setting, past: Past, model: Model) -> float:
     """Seconds of all measures along paths: of laws that are known, or of a score by its critic."""
     measures, N = setting.study.measures, setting.study.generations
     draws = measures.density_samples
@@ -211,7 +211,7 @@ def _reduced(setting: Setting, **measures: Any) -> Setting:
     return Setting(study.model_copy(update={"measures": changed}), setting.device)
 
 
-def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Generator, float]:
+def _training(estimator: Estimator, data: Any, context: FitContext, N: int) -> tuple[Model, float]:
     """A probe's model, and seconds of all N fits: those of a learner with `steps` are timed by the step."""
     if not hasattr(estimator, "steps"):
         model, seconds = _timed(lambda: estimator.fit(data, context))

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from driftlaw.errors import InputError
-from driftlaw.learn.estimator import Estimator, Generator
+from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import CONFIG, RunDirectory, read_array, read_tensors
 
@@ -84,7 +84,7 @@ class History:
         return pd.DataFrame(rows).set_index("generation") if rows else pd.DataFrame()
 
 
-def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, ...], index: int) -> Generator:
+def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, ...], index: int) -> Model:
     """The stored model p_hat^index of a run, index >= 1.
 
     Args:

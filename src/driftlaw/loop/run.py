@@ -29,7 +29,7 @@ from torch import Tensor
 
 import driftlaw
 from driftlaw.errors import ConfigError
-from driftlaw.learn.estimator import Generator
+from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import read_model
 from driftlaw.loop.record import Generation
 from driftlaw.loop.step import adapt
@@ -235,7 +235,7 @@ class Recursion:
     def _samples(self, index: int) -> Tensor:
         return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
 
-    def _load_model(self, index: int) -> Generator:
+    def _load_model(self, index: int) -> Model:
         return read_model(self.directory, self.study.estimator, self.study.source.shape, index)
 
     def _summarise(self, records: list[Generation]) -> None:

@@ -30,7 +30,7 @@ from driftlaw.auditing.record import FILE as AUDIT
 from driftlaw.auditing.record import Audit
 from driftlaw.errors import InputError, RunDirectoryError, nearest
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Generator
+from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, load, read_model
 from driftlaw.loop.step.adapt import Observer
 from driftlaw.loop.step.setting import Setting
@@ -43,7 +43,7 @@ Source = History | Audit | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PlanInputs:
     """Innovations, as far as they are known.
 
     Args:
@@ -79,7 +79,7 @@ class Evidence:
         }
 
 
-def read(source: Source, *, reference: str | None = None, seed: int = 0) -> Evidence:
+def read(source: Source, *, reference: str | None = None, seed: int = 0) -> PlanInputs:
     """Innovations of a run or an audit.
 
     Args:
@@ -109,7 +109,7 @@ def read(source: Source, *, reference: str | None = None, seed: int = 0) -> Evid
     )
 
 
-def _of_audit(audit: Audit) -> Evidence:
+def _of_audit(audit: Audit) -> PlanInputs:
     if audit.innovation.is_refused:
         raise InputError(
             f"this audit has no innovations: {'; '.join(audit.innovation.warnings)}",
@@ -117,12 +117,12 @@ def _of_audit(audit: Audit) -> Evidence:
         )
     k = audit.features.get("dimension", math.inf)
     name = str(audit.features.get("name", "features"))
-    return Evidence(
+    return PlanInputs(
         audit.innovation, audit.alignment, audit.drift[-1], float(k), f"the audit's feature coordinates ({name})"
     )
 
 
-def _of_run(history: History, reference: str | None, seed: int) -> Evidence:
+def _of_run(history: History, reference: str | None, seed: int) -> PlanInputs:
     if not len(history):
         raise InputError(f"{history.directory.path} has no finished generation", "go on with `driftlaw resume`")
     if reference is not None and reference not in REFERENCES:
@@ -135,7 +135,7 @@ def _of_run(history: History, reference: str | None, seed: int) -> Evidence:
         except InputError as error:
             failed.append(str(error))
             continue
-        return Evidence(*found, samples=samples)
+        return PlanInputs(*found, samples=samples)
     raise InputError(f"this run has no innovations to plan with: {failed[0]}", "give innovation and alignment")
 
 
@@ -150,7 +150,7 @@ def _in_features(history: History) -> tuple[Estimate, Estimate, Estimate, float,
     study = Study.from_config(history.config)
     setting = Setting(study, folder=history.directory.path, decided=[g.fresh for g in history])
 
-    def model(n: int) -> Generator:
+    def model(n: int) -> Model:
         files = {k: v for k, v in history[n].files.items() if k == "weights.safetensors"}
         history.directory.verify(n, files)
         return read_model(history.directory, study.estimator, study.source.shape, n)

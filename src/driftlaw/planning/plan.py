@@ -24,7 +24,7 @@ import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.planning.evidence import Evidence, Source, read
+from driftlaw.planning.evidence import PlanInputs, Source, read
 from driftlaw.theory.planning import (
     DriftModel,
     SampleNoise,
@@ -106,7 +106,7 @@ class Plan:
     alignment: float
     start: float
     margin: float
-    evidence: Evidence
+    evidence: PlanInputs
     notes: tuple[str, ...] = ()
     model: DriftModel = field(repr=False, kw_only=True)
 
@@ -284,7 +284,7 @@ def _evidence(
     history: Source | None,
     reference: str | None,
     seed: int,
-) -> Evidence:
+) -> PlanInputs:
     """The one source that was given."""
     if (history is None) == (innovation is None and alignment is None):
         raise InputError("give either innovation and alignment, or a run or an audit", "use one of the two")
@@ -295,11 +295,11 @@ def _evidence(
         raise InputError(f"the {missing} is missing", "a plan needs both innovation and alignment")
     kappa = alignment if isinstance(alignment, Estimate) else Estimate.exact(check_alignment(alignment), "given")
     if isinstance(innovation, Estimate | SampleNoise):
-        return Evidence(innovation, kappa)
-    return Evidence(Estimate.exact(DriftModel(innovation, 0.0).sizes(0.0).item(), "given"), kappa)
+        return PlanInputs(innovation, kappa)
+    return PlanInputs(Estimate.exact(DriftModel(innovation, 0.0).sizes(0.0).item(), "given"), kappa)
 
 
-def _limits(evidence: Evidence, level: float, notes: list[str]) -> tuple[float | SampleNoise, float, float]:
+def _limits(evidence: PlanInputs, level: float, notes: list[str]) -> tuple[float | SampleNoise, float, float]:
     """Upper limit of J, lower and upper limit of kappa."""
     J, kappa = evidence.innovation, evidence.alignment
     limit: float | SampleNoise
@@ -321,7 +321,7 @@ def _limits(evidence: Evidence, level: float, notes: list[str]) -> tuple[float |
     return limit, min(1.0, max(0.0, 2 * kappa.value - high)), min(1.0, max(0.0, high))
 
 
-def _start(start: float | str, evidence: Evidence, level: float) -> float:
+def _start(start: float | str, evidence: PlanInputs, level: float) -> float:
     """D_0."""
     if start != "last":
         if isinstance(start, str):

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from driftlaw.errors import InputError
+
 if TYPE_CHECKING:
     from driftlaw.auditing.record import Audit
     from driftlaw.loop.history import History
     from driftlaw.planning.plan import Plan
 
-__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_plan", "write_sweep"]
+__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_plan", "write_report", "write_sweep"]
 
 
 def build(history: History) -> str:
@@ -129,3 +131,39 @@ def write_plan(plan: Plan, directory: str | os.PathLike[str]) -> Path:
     from driftlaw.report import plan as pages
 
     return pages.write(plan, Path(directory))
+
+
+def write_report(
+    what: History | Audit | Plan | Mapping[str, History], path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write the page of a run, an audit, a plan or a sweep; public as ``driftlaw.write_report``.
+
+    Args:
+        what: a run as ``driftlaw.load`` gives it, an audit, a plan, or the runs of a sweep by label.
+        path: the file, or for a plan the folder of its page and data. By default a run's own ``report.html``, else
+            ``report.html`` in the working directory (``plan`` for a plan).
+
+    Returns:
+        Where the page lies.
+
+    Raises:
+        InputError: none of these, or a run without a finished generation.
+        StorageError: the file cannot be written.
+
+    Example:
+        >>> import driftlaw as dl
+        >>> dl.write_report(dl.load("runs/gmm"))  # doctest: +SKIP
+    """
+    from driftlaw.auditing.record import Audit
+    from driftlaw.loop.history import History
+    from driftlaw.planning.plan import Plan
+
+    if isinstance(what, History):
+        return write(what, path)
+    if isinstance(what, Audit):
+        return write_audit(what, path or "report.html")
+    if isinstance(what, Plan):
+        return write_plan(what, path or "plan")
+    if isinstance(what, Mapping):
+        return write_sweep(what, path or "report.html")
+    raise InputError(f"a {type(what).__name__} has no report", "give a run, an audit, a plan or the runs of a sweep")

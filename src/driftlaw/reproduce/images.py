@@ -32,7 +32,7 @@ from driftlaw.analysis.opened import OpenRun
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.denoiser.learner import Denoiser
-from driftlaw.learn.estimator import FitContext, Generator
+from driftlaw.learn.estimator import FitContext, Model
 from driftlaw.loop.history import History
 from driftlaw.loop.step.setting import Setting, training_set, unseen_rows
 from driftlaw.loop.store import write_atomic
@@ -82,7 +82,7 @@ class Effort:
 class Flat:
     """A network's score on flattened rows."""
 
-    model: Generator
+    model: Model
     shape: tuple[int, ...]
 
     def score(self, x: Tensor, t: Time) -> Tensor:
@@ -234,13 +234,13 @@ def _paths(effort: Effort, seed: int) -> dict[str, int]:
     return {"n": effort.paths, "steps": effort.steps, "copies": effort.copies, "seed": seed}
 
 
-def horizon(model: Generator, run: OpenRun) -> tuple[float, float]:
+def horizon(model: Model, run: OpenRun) -> tuple[float, float]:
     """Where the network's score is used: its own t0 and T."""
     measures, config = run.study.measures, getattr(model, "config", None)
     return float(getattr(config, "t0", measures.t0)), float(getattr(config, "T", measures.T))
 
 
-def longer(run: OpenRun, index: int, steps: int, seed: int) -> Generator:
+def longer(run: OpenRun, index: int, steps: int, seed: int) -> Model:
     """The network of generation `index` trained for `steps` more on the same rows.
 
     Raises:

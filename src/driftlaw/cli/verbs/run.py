@@ -16,7 +16,7 @@ from driftlaw.cli.console import err, out, print_json, watching
 from driftlaw.cli.options import free_directory, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
-from driftlaw.loop.cost import Plan, plan
+from driftlaw.loop.cost import Cost, cost
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
 
@@ -71,7 +71,7 @@ def run(
         device=device,
     )
     if dry_run:
-        _print_plan(plan(resolved), as_json)
+        _print_cost(cost(resolved), as_json)
         return
     name = resolved.config()["name"]
     target = out_dir or free_directory(Path("runs") / "".join(c if c.isalnum() or c in "-_." else "-" for c in name))
@@ -142,7 +142,7 @@ def _short(e: Estimate | None) -> str:
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 
-def _print_plan(what: Plan, as_json: bool) -> None:
+def _print_cost(what: Cost, as_json: bool) -> None:
     if as_json:
         print_json(what.to_json())
         return

@@ -25,12 +25,13 @@ from driftlaw.learn.denoiser.training import digest
 from driftlaw.learn.estimator import Chunks
 from driftlaw.learn.rows import check_shape
 from driftlaw.process.ddpm import ancestral, chain_grid
+from driftlaw.process.draws import own_generator
 from driftlaw.process.sampler import sample
 from driftlaw.process.schedule import karras_grid
 from driftlaw.process.score import Field, Score, Time, score_from_denoised
 
 
-class DenoiserGenerator:
+class DenoiserModel:
     """A trained denoiser: the law that its sampler draws from, and its score.
 
     Attributes:
@@ -54,12 +55,12 @@ class DenoiserGenerator:
         """OU time of the sampled law (the ancestral sampler denoises from there once more)."""
         return self.config.t0
 
-    def to(self, device: str) -> DenoiserGenerator:
+    def to(self, device: str) -> DenoiserModel:
         """The same generator on another device."""
         check_device(device)
-        return DenoiserGenerator(self.config, self.net.to(device), self.sigma_data, self.shape, self.training)
+        return DenoiserModel(self.config, self.net.to(device), self.sigma_data, self.shape, self.training)
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of the learned law, ``[n, ...]`` float32 on the CPU.
 
         Bias: the solver's (flows: O(steps^-2); ancestral: the chain's), and KL(N(0, I) || q_T) <= e^-T E|x|^2 / 2 nats
@@ -68,7 +69,7 @@ class DenoiserGenerator:
         Raises:
             InputError: n < 1, or samples that are not finite.
         """
-        return self.sample_in_chunks(n, generator)
+        return self.sample_in_chunks(n, own_generator(generator))
 
     def sample_in_chunks(
         self,

@@ -30,11 +30,11 @@ from driftlaw.learn.denoiser import processes
 from driftlaw.learn.denoiser.config import DenoiserConfig
 from driftlaw.learn.denoiser.engine import Accelerated, Engine, Plain, check_device
 from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped, unet2d
-from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.network import MLP, UNet, initialise
 from driftlaw.learn.denoiser.preconditioning import NoiseLaw, root_mean_square
 from driftlaw.learn.denoiser.training import Finished, Training, fingerprint
-from driftlaw.learn.estimator import FitContext
+from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows, check_shape
 
 
@@ -104,7 +104,7 @@ class Denoiser(DenoiserConfig):
         if self.engine == "accelerate":
             Accelerated(device, self.precision)
 
-    def fit(self, data: Tensor, context: FitContext) -> DenoiserGenerator:
+    def fit(self, data: Tensor, context: FitContext = ALONE) -> DenoiserModel:
         """Learn the score of the rows.
 
         Args:
@@ -137,7 +137,7 @@ class Denoiser(DenoiserConfig):
             engine = Plain(context.device) if self.engine == "torch" else Accelerated(context.device, self.precision)
         training = Training(self, net.to(engine.device), train, law, steps, context, identity, engine, apart)
         training.run()
-        return DenoiserGenerator(self, training.average, sigma_data, shape, training.summary())
+        return DenoiserModel(self, training.average, sigma_data, shape, training.summary())
 
     def _split(self, data: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
         """Rows to train on, and those set apart."""
@@ -152,8 +152,8 @@ class Denoiser(DenoiserConfig):
         order = torch.from_numpy(seeding.numpy_generator(seed, "validation").permutation(len(data)).astype(np.int64))
         return data[order[count:].sort().values], data[order[:count]]
 
-    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DenoiserGenerator:
-        """Inverse of :meth:`DenoiserGenerator.state` for rows of `shape`.
+    def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DenoiserModel:
+        """Inverse of :meth:`DenoiserModel.state` for rows of `shape`.
 
         Raises:
             InputError: the state is not one of this configuration.
@@ -167,7 +167,7 @@ class Denoiser(DenoiserConfig):
                 "load them with the configuration they were trained with",
             )
         net.load_state_dict(weights)
-        return DenoiserGenerator(self, net.eval().requires_grad_(False), float(state["sigma_data"]), shape, {})
+        return DenoiserModel(self, net.eval().requires_grad_(False), float(state["sigma_data"]), shape, {})
 
     def _warm_state(self, net: nn.Module, context: FitContext, shape: tuple[int, ...]) -> dict[str, Tensor] | None:
         if context.warm_start is None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError, nearest
 from driftlaw.learn.denoiser.epsilon import SCHEDULES, EpsilonNetwork, Timestepped
-from driftlaw.learn.denoiser.generator import DenoiserGenerator
+from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.learner import Denoiser
 
 _SPREADS = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
@@ -76,7 +76,7 @@ def scheduler_settings(scheduler: Any) -> dict[str, Any]:
     }
 
 
-def pipeline_generator(pipeline: Any, shape: tuple[int, ...] | None = None) -> DenoiserGenerator:
+def pipeline_generator(pipeline: Any, shape: tuple[int, ...] | None = None) -> DenoiserModel:
     """A trained pipeline as a generator: samples, and its score at every OU time of its chain.
 
     Args:
@@ -101,7 +101,7 @@ def pipeline_generator(pipeline: Any, shape: tuple[int, ...] | None = None) -> D
     else:
         config = Denoiser(**scheduler_settings(pipeline.scheduler))
     net = EpsilonNetwork(Timestepped(unet), config.levels(), config.prediction).eval().requires_grad_(False)
-    return DenoiserGenerator(config, net, 1.0, tuple(shape), {})
+    return DenoiserModel(config, net, 1.0, tuple(shape), {})
 
 
 def _pipeline(pipeline: Any) -> Any:

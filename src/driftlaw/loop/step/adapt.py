@@ -32,7 +32,7 @@ import numpy as np
 
 from driftlaw.errors import ConfigError, CorruptFileError, InputError
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Generator
+from driftlaw.learn.estimator import Model
 from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import write_text
 from driftlaw.measure.sets.innovations import BLOCKS, Innovations, block_innovations, block_means
@@ -53,7 +53,7 @@ class Observer:
         model: p_hat^n.
     """
 
-    def __init__(self, setting: Setting, model: Callable[[int], Generator]) -> None:
+    def __init__(self, setting: Setting, model: Callable[[int], Model]) -> None:
         self.setting, self.model = setting, model
         self._means: dict[int, Array] = {}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from driftlaw import seeding
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Generator
+from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Model
 from driftlaw.loop.record import Generation, Lineage
 from driftlaw.loop.step.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
 from driftlaw.measure.laws.divergence import SharedDraws
@@ -50,7 +50,7 @@ class Outcome:
     """A generation that has just been made; `record.files` is filled by whoever stores it."""
 
     record: Generation
-    model: Generator
+    model: Model
     samples: Tensor
     seconds: dict[str, float]
 
@@ -120,9 +120,7 @@ def advance(
     return Outcome(record, model, samples, seconds)
 
 
-def measure(
-    setting: Setting, index: int, past: Past, model: Generator, samples: Tensor, lineage: Lineage
-) -> Generation:
+def measure(setting: Setting, index: int, past: Past, model: Model, samples: Tensor, lineage: Lineage) -> Generation:
     """Everything that is recorded of generation `index`."""
     source = setting.study.source
     fresh, mixing = setting.rows
@@ -167,7 +165,7 @@ def measure(
 
 
 def densities(
-    setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]
+    setting: Setting, index: int, past: Past, model: Model, warnings: list[str]
 ) -> tuple[dict[str, Estimate], dict[str, Estimate], PathMeasures]:
     """p_hat^n against p, against q_{n-1} and along the paths, where the laws are known; empty otherwise.
 
@@ -217,7 +215,7 @@ def densities(
     return dict(against_p), dict(against_q), path
 
 
-def score_path(setting: Setting, index: int, past: Past, model: Generator, warnings: list[str]) -> PathMeasures:
+def score_path(setting: Setting, index: int, past: Past, model: Model, warnings: list[str]) -> PathMeasures:
     """Path measures of a learned score that is not known to be the score of a law, from rows of q_{index-1}."""
     measures = setting.study.measures
     if not measures.critic_rows:

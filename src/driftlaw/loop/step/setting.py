@@ -26,7 +26,7 @@ from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Generator
+from driftlaw.learn.estimator import Model
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
 from driftlaw.loop.step import feature_space
@@ -229,7 +229,7 @@ class Past:
     """The generations before: real rows of generation 0, stored samples and (lazily) models."""
 
     samples: Callable[[int], Tensor]
-    model: Callable[[int], Generator]
+    model: Callable[[int], Model]
 
 
 def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Lineage]:
