@@ -119,7 +119,7 @@ def test_alpha_is_dropped_with_a_warning_and_deep_images_are_refused(folder):
     picture(30, mode="RGBA").save(folder / "clear.png")
     assert "1 of 9 images" in ImageFolder(folder).warnings[0]
     Image.fromarray(np.zeros((4, 6), dtype=np.uint16)).save(folder / "deep.png")
-    with pytest.raises(InputError, match=r"deep.png has mode I;16, more than 8 bits"):
+    with pytest.raises(InputError, match=r"deep.png has mode I(;16)?, more than 8 bits"):
         ImageFolder(folder, mode="L")
 
 
