@@ -65,7 +65,8 @@ def test_sketches_give_the_same_numbers(data, found, tmp_path):
     sets = [dl.sketch(line[0], like=base), tmp_path / "two.sketch", *line[2:]]
     again = dl.audit(tmp_path / "real.sketch", sets, holdout=dl.sketch(holdout, like=base))
     assert [g.drift for g in again.generations] == [g.drift for g in found.generations]
-    assert [g.p_value.value for g in again.generations] == [g.p_value.value for g in found.generations]
+    single = [[g.p_value_single.value for g in a.generations] for a in (again, found)]  # fewer looks to adjust for
+    assert single[0] == single[1]
     assert again.effective_alpha == found.effective_alpha
     assert [g.floor for g in again.generations] == [g.floor for g in found.generations]
     assert again.generations[0].rows is None
@@ -93,7 +94,8 @@ def test_no_drift_is_not_found():
     rng = np.random.default_rng(1)
     a = dl.audit(rng.standard_normal((4000, 5)), [rng.standard_normal((1000, 5)) for _ in range(4)])
     assert not any(g.exceeds_floor for g in a.generations)
-    assert words.verdict(a).startswith("No drift was found")
+    assert a.verdict.word == "clean"
+    assert "would usually have shown" in a.verdict.reasons[0]
     assert a.alignment.is_refused
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from scipy import stats
 
+from driftlaw.auditing.sketching import sketch
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError, StorageError
 from driftlaw.measure.features.columns import KINDS
 from driftlaw.measure.features.steps import Cosine, Standardise, from_tensors, to_tensors
@@ -547,3 +548,23 @@ def test_a_full_disk_leaves_the_old_file(phi, small_disk):
         Sketch(big).add(rows(99, d=60)).save(folder / "s")
     assert (folder / "s").read_bytes() == old
     assert sorted(p.name for p in folder.iterdir()) == ["fill", "s"]
+
+
+def test_unseen_categories_are_counted_by_name_and_merge(tmp_path):
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    real = pd.DataFrame({"c": rng.choice(list("abc"), 500), "x": rng.normal(size=500)})
+    base = sketch(real, "identity")
+    names = np.array(["a", "b", *(f"new{i}" for i in range(1500))])
+    rows = pd.DataFrame({"c": names[rng.integers(0, 1502, 6000)], "x": rng.normal(size=6000)})
+    whole = Sketch(base.features).add(rows)
+    half, rest = (Sketch(base.features).add(part) for part in (rows[:2500], rows[2500:]))
+    merged = rest.merge(half)
+    assert merged.unseen == whole.unseen
+    counts = rows["c"].value_counts()
+    assert len(whole.unseen["c"]) == 1000
+    assert all(counts[name] == count for name, count in whole.unseen["c"].items())
+    whole.save(tmp_path / "s.sketch")
+    assert Sketch.load(tmp_path / "s.sketch").unseen == whole.unseen
+    assert base.unseen == {}

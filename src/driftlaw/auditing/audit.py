@@ -22,8 +22,12 @@ from driftlaw.auditing.changes import changes
 from driftlaw.auditing.coordinates import Coordinates, Whitening
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.record import Audit, GenerationAudit
-from driftlaw.auditing.significance import holm, null_range, p_value
+from driftlaw.auditing.significance import null_range, p_value
 from driftlaw.auditing.sketching import Progress, sketch
+from driftlaw.auditing.verdict.columns import columns as columns_of
+from driftlaw.auditing.verdict.columns import kept
+from driftlaw.auditing.verdict.looks import looks
+from driftlaw.auditing.verdict.verdict import findings
 from driftlaw.data.rows.stream import RowStream, open_stream
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
@@ -122,18 +126,20 @@ def audit(
     floors, floor_warning = _floors(c, base, held)
     warnings += floor_warning
     single = [p_value(c, i) for i in range(1, len(sets) + 1)]
-    adjusted = holm([p.value for p in single])
     innovation, alignment = dynamics.summary(seed)
     measured = _rows(real_stream, held_stream, sets, base, c, seed, progress)
+    beside = [columns_of(base, s) for s in sketches]
+    judged = looks(single, beside, measured)
     found = []
     for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
-        p = float(adjusted[i - 1])
+        p, look = judged[i - 1].mean, judged[i - 1]
+        method = f"{single[i - 1].method}; Holm over {look.tests} tests of {len(sets)} generations"
+        drift, moved, nearby = c.drift(i), changes(base, s, c, i), measured[i - 1]
         found.append(
             GenerationAudit(
-                i, name, s.n, c.drift(i), floors[i - 1],
-                Estimate(p, 0.0, p, p, single[i - 1].n, f"{single[i - 1].method}; Holm over {len(sets)} generations"),
-                single[i - 1], dynamics.innovation(c, i - 1), changes(base, s, c, i), measured[i - 1],
-                _generation_warnings(base, s, whitening),
+                i, name, s.n, drift, floors[i - 1], Estimate(p, 0.0, p, p, single[i - 1].n, method), single[i - 1],
+                dynamics.innovation(c, i - 1), moved, nearby, _generation_warnings(base, s, whitening),
+                kept(beside[i - 1]), look, findings(drift, moved, beside[i - 1], nearby, look),
             )
         )  # fmt: skip
     return Audit(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from driftlaw.auditing.changes import Changes
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
 from driftlaw.auditing.rows import RowMeasures
+from driftlaw.auditing.verdict.columns import ColumnAudit
+from driftlaw.auditing.verdict.gates import Decision, Gate, column_of, limit, on_verdict
+from driftlaw.auditing.verdict.looks import Looks
+from driftlaw.auditing.verdict.verdict import Finding, Verdict, verdict
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.files import write_atomic
@@ -43,12 +47,15 @@ class GenerationAudit:
         drift: |c_i|^2, a lower bound of chi2 against the real law within the features' span; unbiased.
         floor: real against real, scaled to this generation's size: from the holdout, else 0; its interval is where
             rows of the real law fall 95 % of the time.
-        p_value: that the drift is sampling alone, adjusted over generations (Holm).
+        p_value: that the drift is sampling alone, adjusted over generations and looks (Holm).
         p_value_single: the same for this generation alone.
         innovation: |d_{i-1}|^2, what making this generation added; refused where alpha is not known.
         changes: what moved.
         rows: what needs raw rows, None where only a sketch was given.
         warnings: what a reader of these numbers must know.
+        columns: every column beside the real one, at most 64.
+        looks: adjusted p-values of all looks.
+        findings: what speaks against it, the worst first.
     """
 
     index: int
@@ -62,10 +69,13 @@ class GenerationAudit:
     changes: Changes
     rows: RowMeasures | None
     warnings: tuple[str, ...] = ()
+    columns: tuple[ColumnAudit, ...] = ()
+    looks: Looks | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def exceeds_floor(self) -> bool:
-        """Whether the drift is more than sampling, at 5 % over all generations together."""
+        """Whether the drift is more than sampling, at 5 % over all generations and looks together."""
         return bool(self.p_value.value < LEVEL)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +89,9 @@ class GenerationAudit:
             "changes": self.changes.to_json(),
             "rows": None if self.rows is None else self.rows.to_json(),
             "warnings": list(self.warnings),
+            "columns": [c.to_json() for c in self.columns],
+            "looks": None if self.looks is None else self.looks.to_json(),
+            "findings": [f.to_json() for f in self.findings],
         }
 
     @classmethod
@@ -96,6 +109,9 @@ class GenerationAudit:
             changes=Changes.from_json(document["changes"]),
             rows=None if document["rows"] is None else RowMeasures.from_json(document["rows"]),
             warnings=tuple(document["warnings"]),
+            columns=tuple(ColumnAudit.from_json(c) for c in document.get("columns", ())),
+            looks=None if document.get("looks") is None else Looks.from_json(document["looks"]),
+            findings=tuple(Finding.from_json(f) for f in document.get("findings", ())),
         )
 
 
@@ -143,6 +159,53 @@ class Audit:
         """
         return forecast(self.dynamics, k)
 
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to: clean, drifted, collapsed, copied, broken or undetermined, why, and what to do."""
+        return verdict(
+            [g.name for g in self.generations],
+            [g.findings for g in self.generations],
+            [g.floor for g in self.generations],
+            [g.n for g in self.generations],
+            int(self.real["n"]),
+            self._action(),
+        )
+
+    def _action(self) -> str:
+        last = self.generations[-1].drift
+        if self.innovation.is_refused or last.is_refused or self.effective_alpha.is_refused:
+            return (
+                "Audit more generations of the same line, or give --alpha: then `driftlaw plan` can say how much fresh "
+                "data keeps drift in budget."
+            )
+        budget = max(last.value / 2, self.innovation.value)
+        return (
+            f"To bring drift below {budget:.2g}, half of what it is, plan fresh data: driftlaw plan --from DIR "
+            f"--budget {budget:.2g} --horizon 5, with DIR the folder of this audit."
+        )
+
+    def gate(self, gates: Sequence[Gate]) -> tuple[Decision, ...]:
+        """Hold the last generation against gates.
+
+        Raises:
+            ConfigError: a gate on a column that was not audited.
+        """
+        last = self.generations[-1]
+        nearby = (
+            {} if last.rows is None else {k: getattr(last.rows, k) for k in ("recall", "coverage", "near_duplicates")}
+        )
+        whole = {"drift": last.drift, "variance_ratio": last.changes.spread.total, **nearby}
+        out = []
+        for g in gates:
+            if g.measure == "verdict":
+                out.append(on_verdict(g, self.verdict.word))
+            elif g.column:
+                out.append(limit(g, getattr(column_of(last.columns, g.column), g.measure), size=g.measure == "shift"))
+            else:
+                missing = Estimate.refused(g.measure, "it needs the raw rows of real data and generation", last.n)
+                out.append(limit(g, whole.get(g.measure, missing)))
+        return tuple(out)
+
     def fails(self, above: float) -> bool:
         """Whether the last generation's drift is above a limit beyond doubt: its whole 95 % interval is.
 
@@ -158,6 +221,7 @@ class Audit:
         return {
             "format": FORMAT,
             "kind": "audit",
+            "verdict": self.verdict.to_json(),
             "real": self.real,
             "features": self.features,
             "generations": [g.to_json() for g in self.generations],

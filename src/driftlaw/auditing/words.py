@@ -14,26 +14,11 @@ def number(e: Estimate) -> str:
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" if e.stderr or e.low < e.high else f"{e.value:.3g}"
 
 
-def verdict(audit: Audit) -> str:
-    """The main finding in a sentence."""
-    drifted = [g.index for g in audit.generations if g.exceeds_floor]
-    last = audit.generations[-1]
-    if not drifted:
-        return (
-            f"No drift was found: none of {len(audit.generations)} generation(s) differs from the real data by more "
-            f"than sampling in these features (at {last.n} rows, drift above {last.floor.high:.2g} would usually show)."
-        )
-    which = f"generations {drifted[0]} to {drifted[-1]}" if len(drifted) > 1 else f"generation {drifted[0]}"
-    if len(drifted) > 1 and drifted != list(range(drifted[0], drifted[-1] + 1)):
-        which = f"generations {', '.join(map(str, drifted))}"
-    return f"Drift beyond the real-vs-real floor in {which}; the last one is at {number(last.drift)}."
-
-
 def moved_words(audit: Audit) -> str:
     """Which features of the last generation moved most, and where mass left or entered the tails."""
     last = audit.generations[-1]
     if not last.exceeds_floor:
-        return "No feature is singled out."
+        return "The mean of no feature is singled out."
     moved = [f for f in last.changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
     listed = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved)
     tails = [

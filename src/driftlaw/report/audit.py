@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from driftlaw.auditing import words as said
 from driftlaw.auditing.record import HORIZON, Audit, GenerationAudit
+from driftlaw.auditing.verdict.verdict import p_text
 from driftlaw.estimate import Estimate
 from driftlaw.report import words
 from driftlaw.report.figures import audit as figures
@@ -43,7 +44,7 @@ def build(audit: Audit) -> str:
     return render(
         "audit.html.j2",
         title=f"{len(audit.generations)} generation{plural} against {audit.real['name']}",
-        lead=said.verdict(audit),
+        verdict=audit.verdict,
         details=[of(audit) for of in (said.moved_words, said.alpha_words, said.alignment_words, said.regime_words)],
         study=_study(audit),
         facts=_facts(audit),
@@ -60,6 +61,7 @@ def build(audit: Audit) -> str:
         rows=[(g.index, g.rows) for g in audit.generations if g.rows is not None],
         sheets=list(_sheets(audit)),
         generations=audit.generations,
+        p_text=p_text,
         warnings=list(_warnings(audit)),
         numbers=list(_numbers(audit)),
     )  # fmt: skip
@@ -81,15 +83,18 @@ def _facts(audit: Audit) -> list[Fact]:
         interval = "" if e.is_refused or e.low == e.high else f"{words.number(e.low)} to {words.number(e.high)}"
         return Fact(name, words.number(e.value), note, interval)
 
+    known = (
+        ("Effective α", audit.effective_alpha, ""),
+        ("Memory", audit.memory, "generations"),
+        ("Alignment κ of innovations", audit.alignment, ""),
+        ("Mean innovation", audit.innovation, ""),
+    )
     return [
         fact(f"Drift of generation {last.index}", last.drift),
         Fact("Real-vs-real floor at its size", words.number(last.floor.high), "real rows stay below, 97.5 %"),
-        Fact("p that it is sampling", words.number(last.p_value.value, 2), "over all generations (Holm)"),
-        fact("Effective α", audit.effective_alpha),
-        fact("Memory", audit.memory, "generations"),
-        fact("Alignment κ of innovations", audit.alignment),
-        fact("Mean innovation", audit.innovation),
-        Fact("Regime", audit.regime.name),
+        Fact("p that it is sampling", p_text(last.p_value.value), "over all looks and generations (Holm)"),
+        *(fact(name, e, note) for name, e, note in known if not e.is_refused),
+        *([Fact("Regime", audit.regime.name)] if audit.regime.name != "undecided" else []),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,11 @@ from rich.table import Table
 from driftlaw.auditing.audit import audit as run_audit
 from driftlaw.auditing.record import Audit
 from driftlaw.auditing.sketching import Progress as Report
-from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words, verdict
+from driftlaw.auditing.verdict.gates import EXIT, Gate, overall
+from driftlaw.auditing.verdict.gates import read as read_gates
+from driftlaw.auditing.verdict.since import since
+from driftlaw.auditing.verdict.verdict import p_text
+from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words
 from driftlaw.cli.console import err, out, print_json
 from driftlaw.errors import ConfigError
 from driftlaw.estimate import Estimate
@@ -23,7 +28,7 @@ from driftlaw.files import storage_errors
 
 LEGEND = (
     "drift is a lower bound of χ² against the real law; 97.5 % of real sets of that size stay below the floor; "
-    "p is for all generations together (Holm); brackets are 95 % intervals"
+    "p is adjusted over all looks and generations (Holm); brackets are 95 % intervals"
 )
 
 
@@ -52,21 +57,31 @@ def audit(
     seed: Annotated[int, typer.Option(help="Seed of features and samples of rows.")] = 0,
     horizon: Annotated[int, typer.Option(help="Generations to forecast.")] = 3,
     fail_above: Annotated[
-        float | None,
-        typer.Option(help="Exit 1 if the last generation's drift is above this beyond doubt (lower 95 % limit)."),
+        float | None, typer.Option(help="Gate: fail if the whole 95 % interval of the last drift is above this.")
+    ] = None,
+    pass_below: Annotated[
+        float | None, typer.Option(help="Gate: pass only if the whole 95 % interval of the last drift is below this.")
+    ] = None,
+    fail_on: Annotated[str, typer.Option(help="Gate: fail on these verdicts, such as collapsed,copied,broken.")] = "",
+    gates_file: Annotated[Path | None, typer.Option("--gates", help="Gates by measure and column, in YAML.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="An earlier audit (audit.json or its folder): say what changed since.")
     ] = None,
     directory: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and report.html.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
     ] = False,
 ) -> None:
-    """Audit generations against real data: drift, cause, effective alpha, forecast."""
+    """Audit generations against real data: a verdict, its reasons, drift, cause and forecast.
+
+    Exit codes: 0 done or all gates passed, 1 a gate failed, 2 bad usage or input, 3 a gate could not decide.
+    """
     if mode not in (None, "L", "RGB"):
         raise ConfigError(f"--mode {mode}", "use L or RGB")
     if horizon < 1:
         raise ConfigError(f"--horizon {horizon}", "forecast 1 generation or more")
-    if fail_above is not None and not fail_above >= 0:
-        raise ConfigError(f"--fail-above {fail_above}", "drift is 0 or more")
+    gates = _gates(fail_above, pass_below, _names(fail_on), gates_file)
+    earlier = None if compare is None else Audit.load(compare)
     with _watching() as report:
         found = run_audit(
             real,
@@ -86,22 +101,40 @@ def audit(
             progress=report,
         )
     page = None if directory is None else _write(found, directory)
-    failed = fail_above is not None and found.fails(fail_above)
+    decisions = found.gate(gates)
+    changed = () if earlier is None else since(earlier, found)
     if as_json:
-        gate = None if fail_above is None else {"fail_above": fail_above, "failed": failed}
-        print_json({**found.to_json(), "gate": gate})
+        outcome = {
+            "outcome": overall(decisions),
+            "failed": overall(decisions) == "fail",
+            "fail_above": fail_above,
+            "gates": [d.to_json() for d in decisions],
+        }
+        document = found.to_json() | {"gate": outcome if gates else None}
+        print_json(document if earlier is None else document | {"since": list(changed)})
     else:
-        _print(found, horizon)
+        _print(found, horizon, directory)
+        for line in changed:
+            out.print(escape(f"Since {compare}: {line}."), soft_wrap=True)
         if page is not None:
             out.print(f"report {page}", soft_wrap=True)
-    if failed:
-        last = found.generations[-1]
-        err.print(
-            f"[bold red]gate failed[/] the drift of generation {last.index}, {_interval(last.drift)}, "
-            f"is above {fail_above:g} beyond doubt",
-            soft_wrap=True,
-        )
-        raise typer.Exit(1)
+    for decision in decisions:
+        colour = {"pass": "green", "fail": "bold red", "cannot decide": "yellow"}[decision.outcome]
+        err.print(f"[{colour}]gate: {decision.outcome}[/] {escape(decision.text)}", soft_wrap=True)
+    if code := EXIT[overall(decisions)]:
+        raise typer.Exit(code)
+
+
+def _gates(above: float | None, below: float | None, words: tuple[str, ...], path: Path | None) -> tuple[Gate, ...]:
+    for option, value in (("--fail-above", above), ("--pass-below", below)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"{option} {value}", "drift is 0 or more")
+    gates = [*(() if path is None else read_gates(path))]
+    if above is not None or below is not None:
+        gates.append(Gate("drift", fail_above=above, pass_below=below))
+    if words:
+        gates.append(Gate("verdict", fail_on=words))
+    return tuple(gates)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -121,18 +154,30 @@ def _interval(e: Estimate) -> str:
     return "not given" if e.is_refused else f"{e.value:.3g} \\[{e.low:.3g}, {e.high:.3g}]"
 
 
-def _print(found: Audit, horizon: int) -> None:
+def _print(found: Audit, horizon: int, directory: Path | None) -> None:
+    verdict = found.verdict
+    colour = {"clean": "green", "undetermined": "yellow"}.get(verdict.word, "bold red")
+    out.print(f"[{colour}]{verdict.word}[/] generation {verdict.generation}", soft_wrap=True)
+    for reason in verdict.reasons:
+        out.print(escape(f"  - {reason}"), soft_wrap=True)
+    action = verdict.action
+    if directory is not None:
+        action = action.replace("--from DIR", f"--from {directory}").removesuffix(
+            ", with DIR the folder of this audit."
+        )
+    out.print(escape(f"What to do: {action}"), soft_wrap=True)
+    out.print()
     table = Table(box=None, pad_edge=False)
     for name in ("gen.", "rows", "drift", "floor", "p", "innovation"):
         table.add_column(name, no_wrap=True, justify="left" if name in {"drift", "innovation"} else "right")
     for g in found.generations:
-        p = "<1e-12" if g.p_value.value < 1e-12 else f"{g.p_value.value:.2g}"
+        p = p_text(g.p_value.value).replace("below ", "<")
         mark = "[bold]" if g.exceeds_floor else ""
         drift, added = _interval(g.drift), _interval(g.innovation)
         table.add_row(str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
     out.print(table)
     out.print(LEGEND, soft_wrap=True)
-    for line in (verdict(found), moved_words(found), alpha_words(found), alignment_words(found), regime_words(found)):
+    for line in (moved_words(found), alpha_words(found), alignment_words(found), regime_words(found)):
         out.print(escape(line), soft_wrap=True)
     ahead = found.forecast(horizon)
     if ahead[0].is_refused:

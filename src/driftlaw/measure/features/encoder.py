@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,14 @@ class Encoded:
         raw: ``[n, c]`` numeric values in their own units that are counted in cells; NaN is missing.
         codes: cell of each row in each categorical column, -1 where missing.
         missing: number of missing values by column, only columns with some.
+        unseen: rows of each value outside the recorded categories, by categorical column; only columns with some.
     """
 
     columns: Tensor
     raw: NDArray[Any]
     codes: dict[str, NDArray[np.int64]]
     missing: dict[str, int]
+    unseen: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class TableEncoder:
         codes: dict[str, NDArray[np.int64]] = {}
         encoded: list[NDArray[np.float64]] = []
         missing: dict[str, int] = {}
+        unseen: dict[str, dict[str, int]] = {}
         for column in self.columns:
             if column.categories is None:
                 x = _numbers(column.name, table[column.name], first)
@@ -207,8 +210,10 @@ class TableEncoder:
                 raw.append(x)
                 encoded.append(np.where(absent, 0.0, (x - column.mean) / column.scale))
             else:
-                code = _codes(table[column.name], column.categories)
+                code, others = _codes(table[column.name], column.categories)
                 codes[column.name], absent = code, code < 0
+                if others:
+                    unseen[column.name] = others
                 last = len(column.categories) + column.other
                 encoded += [(code == c).astype(np.float64) for c in range(1, last)]
             if column.missing:
@@ -217,7 +222,8 @@ class TableEncoder:
                 missing[column.name] = int(absent.sum())
         n = len(next(iter(table.values())))
         columns = np.stack(encoded, axis=1) if encoded else np.zeros((n, 0))
-        return Encoded(torch.from_numpy(columns), np.stack(raw, axis=1) if raw else np.zeros((n, 0)), codes, missing)
+        numbers = np.stack(raw, axis=1) if raw else np.zeros((n, 0))
+        return Encoded(torch.from_numpy(columns), numbers, codes, missing, unseen)
 
     def config(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -296,14 +302,16 @@ def _text(values: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _codes(values: NDArray[Any], categories: tuple[str, ...]) -> NDArray[np.int64]:
-    """Number of each category, the number of categories for any other, -1 where missing."""
+def _codes(values: NDArray[Any], categories: tuple[str, ...]) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Number of each category, that of all categories for any other, -1 where missing; and how often each other is."""
     import pandas as pd
 
     found, unique = pd.factorize(_text(values))
     number = {c: i for i, c in enumerate(categories)}
     codes = np.array([*(number.get(u, len(categories)) for u in unique), -1], dtype=np.int64)
-    return np.asarray(codes[found])
+    others = [i for i, u in enumerate(unique) if u not in number]
+    counts = np.bincount(found[found >= 0], minlength=len(unique)) if others else ()
+    return np.asarray(codes[found]), {str(unique[i]): int(counts[i]) for i in others}
 
 
 def _fit_number(name: str, values: NDArray[Any]) -> Column:

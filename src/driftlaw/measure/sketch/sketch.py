@@ -26,6 +26,7 @@ from driftlaw.measure.sketch import file as sketch_file
 from driftlaw.measure.sketch.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
+from driftlaw.measure.sketch.named import NamedCounts
 
 Array = NDArray[np.float64]
 #: Numbers of a chunk that is handled at once: it stays in the processor's cache.
@@ -65,6 +66,7 @@ class Sketch:
         self._counter = Cells(features.edges)
         self._categories = {name: np.zeros(len(c) + 1, np.int64) for name, c in features.categories.items()}
         self._missing: Counter[str] = Counter()
+        self._unseen = {name: NamedCounts() for name in features.categories}
         self._next = first_row
 
     @property
@@ -106,6 +108,11 @@ class Sketch:
     def unknown(self) -> dict[str, int]:
         """Values outside the recorded categories in each categorical column."""
         return {name: int(counts[-1]) for name, counts in self._categories.items()}
+
+    @property
+    def unseen(self) -> dict[str, dict[str, int]]:
+        """How often each value outside the recorded categories was seen, most frequent first, by categorical column."""
+        return {name: counts.named() for name, counts in self._unseen.items() if counts.total}
 
     @property
     def histograms(self) -> dict[str, Histogram]:
@@ -155,6 +162,8 @@ class Sketch:
         for name, codes in encoded.codes.items():
             self._categories[name] += np.bincount(codes[codes >= 0], minlength=len(self._categories[name]))
         self._missing.update(encoded.missing)
+        for name, others in encoded.unseen.items():
+            self._unseen[name].add(others)
         self._next += n
         return self
 
@@ -175,6 +184,7 @@ class Sketch:
         merged._cells = self._cells + other._cells
         merged._categories = {name: c + other._categories[name] for name, c in self._categories.items()}
         merged._missing = self._missing + other._missing
+        merged._unseen = {name: c.merge(other._unseen[name]) for name, c in self._unseen.items()}
         return merged
 
     def check_comparable(self, other: Sketch) -> None:
@@ -210,6 +220,8 @@ class Sketch:
             **self.features.arrays(),
         }
         description = {"features": self.features.config(), "missing": self.missing, "next_row": self._next}
+        if unseen := {name: c.to_json() for name, c in self._unseen.items() if c.total}:
+            description["unseen"] = unseen
         sketch_file.write(path, arrays, description)
 
     @classmethod
@@ -235,6 +247,8 @@ class Sketch:
         sketch._cells = np.array(arrays["cells"])
         sketch._categories = {name: np.array(arrays[f"categories.{i}"]) for i, name in enumerate(phi.categories)}
         sketch._missing = Counter(description["missing"])
+        for name, counts in description.get("unseen", {}).items():
+            sketch._unseen[name] = NamedCounts.from_json(counts)
         sketch._next = int(description["next_row"])
         return sketch
 

@@ -1,0 +1,1 @@
+"""What an audit comes to: looks at every generation, one verdict, and gates for pipelines."""

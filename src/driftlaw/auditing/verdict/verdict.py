@@ -1,0 +1,246 @@
+"""The verdict of an audit: one word, at most three reasons that name columns and sizes, and what to do next.
+
+============ ======================================================================================================
+broken       a column is missing, constant, or holds values the real data never had, in most of its rows
+copied       rows sit on real training rows far more often than held-out rows do
+collapsed    variance, coverage of the real modes or categories are lost
+drifted      the generation differs from the real data in another way, by more than sampling
+undetermined no difference was found, and a large one could have been missed
+clean        no difference was found, and one of a stated size would have shown
+============ ======================================================================================================
+
+Every reason has passed a test at 5 % over all looks and generations (:mod:`driftlaw.auditing.verdict.looks`); the sizes
+below decide which word it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driftlaw.auditing.changes import Changes
+from driftlaw.auditing.rows import RowMeasures
+from driftlaw.auditing.verdict.columns import ColumnAudit
+from driftlaw.auditing.verdict.looks import Looks
+from driftlaw.estimate import Estimate
+
+#: The words, worst first.
+VERDICTS = ("broken", "copied", "collapsed", "drifted", "undetermined", "clean")
+#: Level over all looks and generations.
+LEVEL = 0.05
+#: p-values below this are not told apart: the approximations behind them do not reach further.
+SMALLEST_P = 1e-6
+#: Variance, recall (of its floor) and category mass beyond which a loss is called a collapse.
+LOST_VARIANCE, LOST_RECALL, LOST_MASS = 0.5, 0.5, 0.05
+#: Share of a column's rows beyond which it is broken, and of rows that sit on real ones beyond which a set is copied.
+BROKEN, COPIED = 0.5, 0.05
+#: Drift that a clean verdict must have been able to see: half a standard deviation in one direction.
+VISIBLE = 0.25
+#: Reasons that are given.
+MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason for a verdict.
+
+    Args:
+        word: the verdict it speaks for.
+        look: "mean", "columns", "recall" or "copies".
+        subject: the column or feature, or empty for the whole.
+        text: in words, without a full stop.
+        p: adjusted over looks and generations.
+    """
+
+    word: str
+    look: str
+    subject: str
+    text: str
+    p: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        return {"word": self.word, "look": self.look, "subject": self.subject, "text": self.text, "p": self.p}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Finding:
+        """Inverse of :meth:`to_json`."""
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit comes to.
+
+    Args:
+        word: one of :data:`VERDICTS`.
+        generation: the generation it is about.
+        reasons: at most three, in plain words.
+        action: what to do next, with the command where there is one.
+    """
+
+    word: str
+    generation: int
+    reasons: tuple[str, ...]
+    action: str
+
+    def __str__(self) -> str:
+        return self.word
+
+    @property
+    def sentence(self) -> str:
+        """The word and its reasons in one line."""
+        where = f"generation {self.generation}"
+        return f"{self.word}: {where}: {'; '.join(self.reasons)}." if self.reasons else f"{self.word}: {where}."
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        return {
+            "word": self.word,
+            "generation": self.generation,
+            "reasons": list(self.reasons),
+            "action": self.action,
+        }
+
+
+def findings(
+    drift: Estimate, changes: Changes, columns: Sequence[ColumnAudit], rows: RowMeasures | None, looks: Looks
+) -> tuple[Finding, ...]:
+    """What speaks against one generation, the worst first.
+
+    Args:
+        drift: against the real data.
+        changes: its features.
+        columns: all of them.
+        rows: nearest-neighbour measures.
+        looks: adjusted p-values.
+    """
+    found = [f for c in columns if (p := looks.column(c)) < LEVEL for f in _of_column(c, p)]
+    if looks.copies is not None and looks.copies < LEVEL and rows is not None:
+        e = rows.near_duplicates
+        word = "copied" if e.low > COPIED else "drifted"
+        found.append(Finding(word, "copies", "", f"{_share(e)} of rows sit on real training rows", looks.copies))
+    if looks.recall is not None and looks.recall < LEVEL and rows is not None:
+        low, floor = rows.recall.value, rows.recall_floor.value
+        word = "collapsed" if rows.recall.high < LOST_RECALL * floor else "drifted"
+        text = f"recall {low:.0%}: that share of real rows has generated rows near it ({floor:.0%} of other real rows)"
+        found.append(Finding(word, "recall", "", text, looks.recall))
+    spread = changes.spread.total
+    if looks.columns is not None and looks.columns < LEVEL and spread.high < LOST_VARIANCE:
+        found.append(
+            Finding("collapsed", "columns", "", f"{spread.value:.0%} of the real variance is left", looks.columns)
+        )
+    if looks.mean < LEVEL:
+        moved = [f for f in changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
+        which = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved) or "no single feature stands out"
+        found.append(Finding("drifted", "mean", "", f"means moved: drift {_size(drift)} ({which})", looks.mean))
+    return tuple(sorted(found, key=lambda f: (VERDICTS.index(f.word), f.p)))
+
+
+def verdict(names: Sequence[str], found: Sequence[Sequence[Finding]], floors: Sequence[Estimate], sizes: Sequence[int],
+            real: int, action: str) -> Verdict:  # fmt: skip
+    """The verdict of a line of generations: that of the last one, or of the worst before it where the last is not bad.
+
+    Args:
+        names: of the generations.
+        found: findings of each.
+        floors: range of real rows at each size.
+        sizes: rows of each.
+        real: rows of the real data.
+        action: what a drifted or collapsed line calls for.
+    """
+    bad = [i for i, f in enumerate(found) if f]
+    if not bad:
+        return _nothing(floors[-1], sizes[-1], real, len(names))
+    i = len(names) - 1 if found[-1] else min(bad, key=lambda k: (VERDICTS.index(found[k][0].word), -k))
+    word = found[i][0].word
+    reasons = [_dated(f, i, found) for f in found[i][:MOST_REASONS]]
+    worse = [k for k in bad if VERDICTS.index(found[k][0].word) < VERDICTS.index(word)]
+    if worse:
+        reasons = [*reasons[: MOST_REASONS - 1], f"generation {worse[-1] + 1} was {found[worse[-1]][0].word}"]
+    return Verdict(word, i + 1, tuple(reasons), _ACTIONS.get(word) or action)
+
+
+#: What to do where no plan helps.
+_ACTIONS = {
+    "broken": "Correct how the named columns are written or read, and audit again.",
+    "copied": "Remove the rows that sit on real ones, and check what the model was trained on.",
+}
+
+
+def _nothing(floor: Estimate, n: int, real: int, last: int) -> Verdict:
+    sees = floor.high
+    if sees <= VISIBLE:
+        said = f"none of the looks differs from the real data; a drift above {sees:.2g} would usually have shown"
+        return Verdict("clean", last, (said,), "Go on, and audit the next generation as well.")
+    smaller = min(n, real)
+    needed = -(-int(1.1 * smaller * sees / VISIBLE) // 10) * 10
+    said = f"{smaller} rows are too few: only a drift above {sees:.2g} would usually have shown"
+    return Verdict(
+        "undetermined", last, (said,),
+        f"Audit about {needed} rows of each set, or fewer features: then a drift above {VISIBLE} would show.",
+    )  # fmt: skip
+
+
+def _of_column(c: ColumnAudit, p: float) -> list[Finding]:
+    """The clearest thing that is wrong with a column."""
+
+    def finding(word: str, text: str) -> Finding:
+        return Finding(word, "columns", c.name, text, p)
+
+    out = []
+    if not c.missing.is_refused and c.missing.low > c.real_missing.high:
+        word = "broken" if c.missing.value - c.real_missing.value > BROKEN else "drifted"
+        out.append(finding(word, f"{c.name}: {_share(c.missing)} missing (real {_share(c.real_missing)})"))
+    if c.new:
+        total = c.tails.value
+        word = "broken" if total > BROKEN else "drifted"
+        named = ", ".join(f"{name!r} {share:.0%}" for name, share in c.new[:3])
+        out.append(finding(word, f"{c.name}: new categories {named}"))
+    if c.lost:
+        mass = sum(share for _, share in c.lost)
+        named = ", ".join(f"{name!r} ({share:.0%} of real rows)" for name, share in c.lost[:3])
+        out.append(finding("collapsed" if mass > LOST_MASS else "drifted", f"{c.name}: lost categories {named}"))
+    if c.is_constant:
+        out.append(finding("broken", f"{c.name} is constant"))
+    elif not out:
+        out.append(_moved(c, p))
+    return out
+
+
+def _moved(c: ColumnAudit, p: float) -> Finding:
+    """A column whose cells differ: narrower, wider, shifted, or otherwise."""
+    word, text = "drifted", "its distribution differs"
+    if c.kind == "categorical":
+        text = "the shares of its categories differ"
+    elif not c.spread.is_refused and (c.spread.high < LOST_VARIANCE or c.spread.low > 1 / LOST_VARIANCE):
+        narrow = c.spread.value < 1
+        word = "collapsed" if narrow else "drifted"
+        text = f"{c.spread.value:.2g} times the real variance"
+    elif not c.shift.is_refused and abs(c.shift.value) > 0.1 and (c.shift.low > 0 or c.shift.high < 0):
+        text = f"shifted by {c.shift.value:+.2g}σ"
+    elif c.tails.low > 0.02 or c.tails.high < 0.02:
+        text = f"{_share(c.tails)} of values in the real 2 % tails"
+    elif c.inner.low > 0.5 or c.inner.high < 0.5:
+        text = f"{_share(c.inner)} of values between the real quartiles"
+    return Finding(word, "columns", c.name, f"{c.name}: {text}", p)
+
+
+def _dated(f: Finding, i: int, found: Sequence[Sequence[Finding]]) -> str:
+    """The reason, with the generation it first appeared in."""
+    first = next(k for k, others in enumerate(found) if any((o.look, o.subject) == (f.look, f.subject) for o in others))
+    return f.text if first == i else f"{f.text}, since generation {first + 1}"
+
+
+def _share(e: Estimate) -> str:
+    return f"{e.value:.2%}" if 0 < e.value < 0.01 else f"{e.value:.0%}"
+
+
+def _size(e: Estimate) -> str:
+    return "not given" if e.is_refused else f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as it may be printed: never 0, and no smaller than its approximation can vouch for."""
+    return f"below {SMALLEST_P:.0e}".replace("e-0", "e-") if p < SMALLEST_P else f"{p:.2g}"
