@@ -15,8 +15,6 @@ the target whatever the policy says. Constant fractions are oracles: they are ch
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,6 +26,7 @@ import torch
 from scipy import stats
 
 import driftlaw as dl
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.step.setting import Setting
@@ -177,17 +176,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--only", choices=("mixture", "digits", "planned"))
     parser.add_argument(
         "--seeds", type=int, default=20, help="of the mixture; digits takes half, planned twice as many"
     )
-    parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args()
     result = run(options.only, options.seeds)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 
 import driftlaw as dl
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
@@ -336,16 +336,13 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few minutes on one core")
     parser.add_argument("--only", choices=list(PARTS))
-    parser.add_argument("--json", type=Path, help="also write the result here")
     parser.add_argument("--lines", type=Path, help="keep finished batches of the levels here and go on from them")
     options = parser.parse_args()
     result = run(options.quick, options.only, options.lines)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

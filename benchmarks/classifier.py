@@ -9,13 +9,11 @@ than the clock. On c free cores training takes about this divided by c.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw.data import as_source
 from driftlaw.learn.classifier import ConvClassifier
@@ -52,20 +50,17 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--width", type=int, default=None)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="also write the result here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     given = {k: v for k, v in (("epochs", args.epochs), ("width", args.width)) if v is not None}
     result = run(args.rows, args.seed, **given)
-    print(table(result))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, args.json)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ around synchronisation; medians and ranges. Without a CUDA device it says so and
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from benchmarks.kernel_sum import paper, points, sdpa
 from benchmarks.machine import facts
 from driftlaw.process import KernelMixture
@@ -91,13 +89,10 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = command.parser(__doc__)
     options = parser.parse_args()
     result = run()
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

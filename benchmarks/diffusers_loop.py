@@ -11,9 +11,7 @@ memory of each side is measured in a process of its own.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import os
 import resource
 import statistics
@@ -21,10 +19,10 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import FitContext, from_diffusers
@@ -184,7 +182,7 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--shape", default="1,28,28", help="shape of one image")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5, help="training steps per timing")
@@ -192,7 +190,6 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=20, help="levels of the chain that is sampled")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=Path, help="also write the result here")
     parser.add_argument(
         "--peak", choices=["driftlaw", "diffusers"], help="print the peak memory of one side's training"
     )
@@ -203,9 +200,7 @@ def main() -> None:
         sys.stdout.write(f"{one_side(args.peak, shape, args.steps, args.batch)}\n")
         return
     result = run(shape, args.batch, args.steps, args.samples, args.levels, args.repeats)
-    sys.stdout.write(table(result) + "\n")
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, args.json)
 
 
 if __name__ == "__main__":

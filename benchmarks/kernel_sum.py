@@ -12,7 +12,6 @@ multiply-adds reaches here. KeOps and a C++ compiler are used if they are there.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import math
@@ -27,6 +26,7 @@ import torch
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw.native import kernel_sum as native
 from driftlaw.native.compiled import UnusableError, find_compiler
@@ -306,20 +306,17 @@ def by_dimension(grid: dict) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--centres", type=int, default=100_000)
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--dim", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-scaling", action="store_true")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     result = run(options.centres, options.points, options.dim, options.repetitions, not options.no_scaling)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

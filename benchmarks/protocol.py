@@ -10,10 +10,8 @@ that the stages add up to all of it.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
-import json
 import resource
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw.learn.kde import KDE, KDEModel
 from driftlaw.loop import run as recursion
@@ -178,16 +177,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--generations", type=int, default=GENERATIONS)
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--alphas", default=",".join(f"{a:g}" for a in ALPHAS))
-    parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args()
     result = run(tuple(float(a) for a in options.alphas.split(",")), options.generations, options.samples)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 import driftlaw as dl
+from benchmarks import command
 from benchmarks.machine import facts, peak_resident
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
@@ -153,12 +154,11 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--k", type=int, default=256)
     parser.add_argument("--rows", default="100000,1000000", help="numbers of rows whose peak memory is measured")
     parser.add_argument("--columns", type=int, default=16, help="of those rows")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="also write the result here")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--from", dest="source", default="npy", choices=["npy", "iterator"], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -166,9 +166,7 @@ def main() -> None:
         print(json.dumps(peak(args.peak_of, args.columns, args.source)))
         return
     result = run(args.k, tuple(int(v) for v in args.rows.split(",")), args.columns, args.repeats)
-    print(table(result))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, args.json)
 
 
 if __name__ == "__main__":

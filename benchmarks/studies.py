@@ -7,7 +7,6 @@ Each study is a fresh process, so start-up, measures and the report count. The g
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import command
 from benchmarks.machine import facts
 
 STUDIES = {
@@ -80,17 +80,14 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--only", choices=list(STUDIES))
-    parser.add_argument("--json", type=Path, help="write the result here; other studies of an earlier file stay in it")
     options = parser.parse_args()
     result = run(options.only)
     if options.only and options.json and options.json.is_file():
         before = json.loads(options.json.read_text())
         result["studies"] = {**before["studies"], **result["studies"]}
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ Medians and ranges of the rates, and of the ratio driftlaw / plain within a repe
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import math
 import statistics
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from benchmarks.machine import facts
 from driftlaw import seeding
 from driftlaw.learn import Denoiser, FitContext
@@ -155,16 +153,13 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--only", choices=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args()
     result = run(options.repeats, options.threads, options.only)
-    print(table(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    command.finish(result, table, options.json)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from scipy import stats
 
 from driftlaw.errors import InputError
 
+#: Standard errors beyond which a contradiction is called clear: a normal error gets there with probability 7e-6.
+CLEAR = 4.5
 #: Two-sided normal quantile of the intervals used everywhere (95 %).
 Z95: float = float(stats.norm.ppf(0.975))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from driftlaw.estimate import Estimate
+from driftlaw.estimate import CLEAR, Estimate
 from driftlaw.reproduce.mixture.perturbations import exact_eta_constant
 from driftlaw.reproduce.mixture.study import Step, StudyNumbers
 from driftlaw.reproduce.mixture.tanh_error import AUDIT, T0, T, ceiling
@@ -61,11 +61,11 @@ def _prop_3_1(steps: Sequence[Step]) -> Claim:
         )
         for h, s in zip(half, steps, strict=True)
     ]
-    contradicted = sum(e.value + 4.5 * e.stderr < 1 for e in slack)
+    contradicted = sum(e.value + CLEAR * e.stderr < 1 for e in slack)
     weights = np.array([1 / max(e.stderr, 1e-12) ** 2 for e in slack])
     mean = float(weights @ np.array([e.value for e in slack]) / weights.sum())
     pooled = Estimate.normal(mean, float(weights.sum() ** -0.5), len(slack), "weighted over all generations")
-    count = Estimate.exact(contradicted, f"of {len(slack)}, beyond 4.5 standard errors")
+    count = Estimate.exact(contradicted, f"of {len(slack)}, beyond {CLEAR:g} standard errors")
     numbers = [
         Number("bound / KL, pooled; the bound says at least 1", pooled),
         Number("generations where KL exceeds the bound", count, 0.0),
@@ -145,7 +145,7 @@ def _prop_3_3(steps: Sequence[Step]) -> Claim:
     over = [Estimate.normal(r.value / s.one_step["observability"].value, r.stderr, r.n, "chi2 / (eta eps*^2)")
             for r, s in zip(seen, kept, strict=True)]  # fmt: skip
     worst, least = extreme(over, largest=False)
-    holds = least.value + 4.5 * least.stderr >= 0.25
+    holds = least.value + CLEAR * least.stderr >= 0.25
     return Claim(
         "prop-3.3",
         "fig3",

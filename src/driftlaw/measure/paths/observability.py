@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
-from driftlaw.estimate import Estimate
+from driftlaw.estimate import CLEAR, Estimate
 from driftlaw.measure.paths.path import ROWS, Horizon, forward, own_error, refined, score_error, square
 from driftlaw.process.laws.law import ExactLaw, evaluate
 from driftlaw.process.score import Field, Law, Score, as_score, checked, divergence_of
@@ -94,7 +94,7 @@ def observability(
     method = f"two-copy Stein estimator, {points} times a copy"
     estimate = _ratio(torch.cat(products), torch.cat(energies), method)
     centre = Estimate.mean(torch.cat(means), "mean of L")
-    if centre.stderr > 0 and abs(centre.value) > 4.5 * centre.stderr:
+    if centre.stderr > 0 and abs(centre.value) > CLEAR * centre.stderr:
         return estimate.warn(f"the mean of L is {centre}, not 0: is the given score that of the given law?")
     return estimate
 

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from driftlaw.estimate import Estimate
+from driftlaw.estimate import CLEAR, Estimate
 from driftlaw.learn.estimator import FitContext
 from driftlaw.learn.kde import KDE
 from driftlaw.measure.paths.path import Horizon, coupled_chains, square
@@ -38,7 +38,7 @@ BANDWIDTH, T0, T, STEPS = 0.6, 0.02, 4.0, 500
 #: Exact draws for each path.
 EXACT = 8
 #: Accepted distance: standard errors, and the share of the step's bias that its second order may be.
-SPREAD, SECOND_ORDER = 4.5, 0.1
+SPREAD, SECOND_ORDER = CLEAR, 0.1
 TITLE = "Literal simulation"
 STATEMENT = "Simulating a generation gives what exact draws give, up to first order in the step (ours)."
 
