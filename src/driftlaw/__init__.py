@@ -17,6 +17,8 @@ _NAMES = {
     "audit": "driftlaw.auditing.audit",
     "Audit": "driftlaw.auditing.record",
     "sketch": "driftlaw.auditing.sketching",
+    "open_rows": "driftlaw.data.rows.open",
+    "Rows": "driftlaw.data.rows.opened",
     "ConfigError": "driftlaw.errors",
     "CorruptFileError": "driftlaw.errors",
     "DataExhaustedError": "driftlaw.errors",
@@ -77,6 +79,8 @@ if TYPE_CHECKING:
     from driftlaw.auditing.audit import audit as audit
     from driftlaw.auditing.record import Audit as Audit
     from driftlaw.auditing.sketching import sketch as sketch
+    from driftlaw.data.rows.open import open_rows as open_rows
+    from driftlaw.data.rows.opened import Rows as Rows
     from driftlaw.errors import ConfigError as ConfigError
     from driftlaw.errors import CorruptFileError as CorruptFileError
     from driftlaw.errors import DataExhaustedError as DataExhaustedError

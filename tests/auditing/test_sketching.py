@@ -95,7 +95,7 @@ def test_what_fits_is_a_seeded_fifth_and_is_not_counted(x):
 @pytest.mark.parametrize("known", [True, False])
 def test_the_fitting_part_is_bounded(x, known, tmp_path, monkeypatch):
     monkeypatch.setattr(sketching, "FIT_ROWS", 100)
-    monkeypatch.setattr("driftlaw.data.rows.table_stream.BATCH", 1 << 9)
+    monkeypatch.setattr("driftlaw.data.rows.delimited.BLOCK", 1 << 12)
     pd.DataFrame(x, columns=list("abcd")).to_csv(tmp_path / "x.csv", index=False)
     sketch = dl.sketch(x if known else tmp_path / "x.csv", "identity")
     assert sketch.n + sketch.features.fitted_on == N
@@ -187,7 +187,7 @@ def test_bad_files(x, tmp_path):
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "none.npy", np.zeros((0, 4)))
     np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
-    pd.DataFrame({"when": pd.to_datetime(["2024-01-01"] * 9)}).to_parquet(tmp_path / "dates.parquet")
+    pd.DataFrame({"both": [{"a": 1}] * 9}).to_parquet(tmp_path / "structs.parquet")
     pd.DataFrame({"a": [1.0, 2.0]}).iloc[:0].to_parquet(tmp_path / "norows.parquet")
     (tmp_path / "mixed").mkdir()
     np.save(tmp_path / "mixed" / "a.npy", x)
@@ -198,9 +198,9 @@ def test_bad_files(x, tmp_path):
         ("empty", "holds no images"),
         ("none.npy", "0 rows of .* to fit"),
         ("objects.npy", "objects"),
-        ("dates.parquet", "neither numbers nor text: 'when'"),
+        ("structs.parquet", "neither numbers nor text: 'both'"),
         ("norows.parquet", "0 rows of .* to fit"),
-        ("mixed", r"mixes \.csv, \.npy"),
+        ("mixed", r"mixes \.csv \(1\), \.npy \(1\)"),
     ):
         with pytest.raises(InputError, match=words):
             dl.sketch(tmp_path / name)

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from driftlaw.cli.verbs.data import app
-from driftlaw.data import NAMES, public
+from driftlaw.data import NAMES
+from driftlaw.data.sets import public
 from driftlaw.errors import ConfigError, DataNotFoundError
 
 runner = CliRunner()

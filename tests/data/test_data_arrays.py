@@ -308,7 +308,8 @@ def test_truncated_files_are_named(tmp_path, suffix, keep):
         frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
-    with pytest.raises(InputError, match=rf"t.{suffix} cannot be read, it is damaged"):
+    words = "is empty" if suffix == "csv" else "cannot be read, it is damaged"
+    with pytest.raises(InputError, match=rf"t.{suffix} {words}"):
         as_source(path)
 
 
@@ -342,5 +343,5 @@ def test_files_that_are_not_there_or_not_known(tmp_path):
     with pytest.raises(DataNotFoundError, match=r"no file .*t.npy"):
         as_source(tmp_path / "t.npy")
     (tmp_path / "t.xlsx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"not a file that driftlaw reads. Use one of .npy, .npz, .parquet, .csv"):
+    with pytest.raises(InputError, match=r"not a file that driftlaw reads. Use one of .npy, .npz, .parquet, .*.csv"):
         as_source(tmp_path / "t.xlsx")

@@ -107,7 +107,7 @@ def test_bad_configurations(config, words):
 
 
 def test_the_catalogue_says_where_everything_is(tmp_path, monkeypatch):
-    from driftlaw.data import public
+    from driftlaw.data.sets import public
 
     monkeypatch.setattr(public, "roots", lambda: [tmp_path])
     rows = {row["name"]: row for row in catalogue()}

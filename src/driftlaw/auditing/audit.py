@@ -21,6 +21,7 @@ from driftlaw.auditing import rows
 from driftlaw.auditing.changes import changes
 from driftlaw.auditing.coordinates import Coordinates, Whitening
 from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.reading import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import null_range, p_value
 from driftlaw.auditing.sketching import Progress, sketch
@@ -28,10 +29,10 @@ from driftlaw.auditing.verdict.columns import columns as columns_of
 from driftlaw.auditing.verdict.columns import kept
 from driftlaw.auditing.verdict.looks import looks
 from driftlaw.auditing.verdict.verdict import findings
-from driftlaw.data.rows.stream import RowStream, open_stream
+from driftlaw.data.rows.open import open_any
+from driftlaw.data.rows.opened import Options, Rows, refuse_unused
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.measure.features.encoder import TableEncoder
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.theory.refresh import FixedFraction
@@ -56,6 +57,9 @@ def audit(
     key: str | None = None,
     size: int | None = None,
     mode: Literal["L", "RGB"] | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
@@ -77,6 +81,9 @@ def audit(
         key: of .npz files, which array.
         size: of images, crop to the centre square and resize to this many pixels.
         mode: of images, "L" or "RGB".
+        encoding: of text files; found out if not given.
+        separator: of text files; found out if not given.
+        skip_bad: leave unreadable images out and count them.
         seed: of features, blocks, samples of rows and bootstrap draws.
         progress: called with what is being done, rows done and rows in all.
 
@@ -108,21 +115,27 @@ def audit(
         )
     if alpha is not None and not 0.0 <= alpha <= 1.0:
         raise InputError(f"alpha = {alpha} is outside [0, 1]", "alpha is the fraction of fresh real data")
-    opened = {"columns": columns, "key": key, "size": size, "mode": mode}
-    base, real_stream = _sketched(real, None, features, opened, progress, "the real data", dimension=dimension,
+    options = Options(
+        None if columns is None else tuple(columns), key, size, mode, tuple(categorical), encoding, separator, skip_bad
+    )
+    base, real_stream = _sketched(real, None, features, options, progress, "the real data", dimension=dimension,
                                   categorical=categorical, seed=seed)  # fmt: skip
-    if columns is None and isinstance(base.features.encoder, TableEncoder):
-        opened["columns"] = [c.name for c in base.features.encoder.columns]
     names = rows.names_of(generations)
-    sets = [_sketched(g, base, features, opened, progress, n) for g, n in zip(generations, names, strict=True)]
-    held, held_stream = (None, None) if holdout is None else _sketched(
-        holdout, base, features, opened, progress, "the holdout")  # fmt: skip
+    opened = [_opened(g, base, options, n) for g, n in zip(generations, names, strict=True)]
+    held_rows = None if holdout is None else _opened(holdout, base, options, "the holdout")
+    if readable := [r for r in (real_stream, held_rows, *opened) if isinstance(r, Rows)]:
+        refuse_unused(options, readable)
+    sets = [_sketched(g, base, features, options, progress, n) for g, n in zip(opened, names, strict=True)]
+    held, held_stream = (None, None) if held_rows is None else _sketched(
+        held_rows, base, features, options, progress, "the holdout")  # fmt: skip
 
     whitening = Whitening.of(base)
     sketches = [s for s, _ in sets]
     c = Coordinates.of(base, sketches, whitening=whitening, holdout=held)
     dynamics = Dynamics.fit(c, alpha=alpha, shared_rows=shared_rows, from_real=from_real)
     warnings = [*base.warnings, *whitening.warnings]
+    if (question := order_question(names)) is not None:
+        warnings.append(question)
     floors, floor_warning = _floors(c, base, held)
     warnings += floor_warning
     single = [p_value(c, i) for i in range(1, len(sets) + 1)]
@@ -162,27 +175,38 @@ def _name(data: Any, otherwise: str) -> str:
     return str(data) if isinstance(data, str | os.PathLike) else otherwise
 
 
+def _is_sketch(data: Any) -> bool:
+    return isinstance(data, Sketch) or (
+        isinstance(data, str | os.PathLike) and "://" not in os.fspath(data) and is_sketch(Path(data))
+    )
+
+
+def _opened(data: Any, like: Sketch, options: Options, name: str) -> Any:
+    """A set read by the rule of the real data; a sketch as it is."""
+    return data if _is_sketch(data) else open_like(data, options, like.features.encoder, name)
+
+
 def _sketched(
     data: Any,
     like: Sketch | None,
     features: Any,
-    opened: dict[str, Any],
+    options: Options,
     progress: Progress | None,
     name: str,
     **settings: Any,
-) -> tuple[Sketch, RowStream | None]:
+) -> tuple[Sketch, Rows | None]:
     """The sketch of a set, and the set itself where it can be read again."""
     own_map = None if isinstance(features, str) else features
-    if isinstance(data, Sketch) or (isinstance(data, str | os.PathLike) and is_sketch(Path(data))):
+    if _is_sketch(data):
         found = data if isinstance(data, Sketch) else Sketch.load(data, features=own_map if like is None else None)
         stream = None
         if like is not None:
             like.check_comparable(found)
     else:
-        stream = open_stream(data, **opened)
+        stream = data if isinstance(data, Rows) else open_any(data, options, name)
         report = None if progress is None else (lambda text, done, total: progress(f"{name}: {text}", done, total))
         chosen: Any = {"features": features, **settings} if like is None else {"like": like}
-        found = sketch(stream, columns=opened["columns"], progress=report, **chosen)
+        found = sketch(stream, progress=report, **chosen)
     if found.n < 4:
         raise InputError(
             f"{name} has {found.n} rows", "an audit needs at least 4 in every set, and many more to see anything"
@@ -210,9 +234,9 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
 
 
 def _rows(
-    real: RowStream | None,
-    held: RowStream | None,
-    sets: Sequence[tuple[Sketch, RowStream | None]],
+    real: Rows | None,
+    held: Rows | None,
+    sets: Sequence[tuple[Sketch, Rows | None]],
     base: Sketch,
     c: Coordinates,
     seed: int,
@@ -234,7 +258,7 @@ def _rows(
 
 
 def _generation_warnings(real: Sketch, s: Sketch, whitening: Whitening) -> tuple[str, ...]:
-    found = []
+    found = list(s.notes)
     if s.n < FEW_ROWS:
         found.append(f"{s.n} rows are few: only large drift can be seen")
     if s.n <= whitening.rank:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftlaw.auditing.coordinates import Whitening
-from driftlaw.data.rows.stream import Chunk, RowStream, length, masked
+from driftlaw.data.rows.opened import Chunk, Rows, length, masked
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.encoder import ArrayEncoder
@@ -112,7 +112,7 @@ class Sample:
     rows: int
 
 
-def take(stream: RowStream, like: Sketch, whitening: Whitening, most: int, seed: int, name: str) -> Sample | None:
+def take(stream: Rows, like: Sketch, whitening: Whitening, most: int, seed: int, name: str) -> Sample | None:
     """A seeded random sample of at most `most` rows, or None of what can be read only once."""
     if not stream.repeatable:
         return None

@@ -13,16 +13,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from driftlaw.auditing.reading import kinds_of, open_like, range_note
 from driftlaw.data.finite import Array
-from driftlaw.data.rows.stream import Chunk, Keep, RowStream, length, masked, open_stream
+from driftlaw.data.rows.open import open_any
+from driftlaw.data.rows.opened import Chunk, Keep, Options, Rows, length, masked, refuse_unused
 from driftlaw.errors import ConfigError, InputError, nearest
 from driftlaw.measure.features import columns as feature_maps
-from driftlaw.measure.features.encoder import TableEncoder
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
@@ -51,14 +51,17 @@ def sketch(
     key: str | None = None,
     size: int | None = None,
     mode: Literal["L", "RGB"] | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad: bool = False,
     first_row: int = 0,
     progress: Progress | None = None,
 ) -> Sketch:
     """Sketch a data set in constant memory.
 
     Args:
-        data: a .npy, .npz, .parquet or .csv file, a folder of images or of such files, a list of paths, an array or
-            tensor, a table (DataFrame, or arrays by column name), or an iterator of arrays or tables.
+        data: anything that :func:`driftlaw.open_rows` reads: files, folders, addresses, arrays, frames, datasets,
+            lists and iterators; or what it returned.
         features: "pca", "identity", "quadratic", "random_fourier"; fitted :class:`SketchFeatures`; or a map of the
             user for arrays and images (a module, or an object with name, dimension, fingerprint and
             ``__call__(rows) -> [n, k]``; it gets float32 rows, images in [-1, 1]).
@@ -73,6 +76,9 @@ def sketch(
         key: of a .npz file, which array.
         size: of images, crop to the centre square and resize to this many pixels.
         mode: of images, "L" or "RGB".
+        encoding: of text files; found out if not given.
+        separator: of text files; found out if not given.
+        skip_bad: leave unreadable images out and count them.
         first_row: number of rows before this part when a data set is sketched in shards, which then get the blocks
             they would have had in one piece.
         progress: called with what is being done, rows done and rows in all (None when not known).
@@ -93,44 +99,57 @@ def sketch(
         >>> real.n + real.features.fitted_on, generated.n
         (5000, 1000)
     """
-    opened = partial(open_stream, key=key, size=size, mode=mode)
+    options = Options(
+        None if columns is None else tuple(columns), key, size, mode, tuple(categorical), encoding, separator, skip_bad
+    )
     report = progress or (lambda text, done, total: None)
+
+    def checked(rows: Rows) -> Rows:
+        if not isinstance(data, Rows):  # who opened it has checked
+            refuse_unused(options, [rows])
+        return rows
+
+    model: Sketch | None = None
     if like is not None:
-        phi, blocks = _features_of(like, features, fit_on, dimension, blocks, categorical)
-        if columns is None and isinstance(phi.encoder, TableEncoder):
-            columns = [column.name for column in phi.encoder.columns]
-        stream = opened(data, columns=columns)
-        chunks = stream.read(None)
+        model = like if isinstance(like, Sketch) else Sketch.load(like)
+        phi, blocks = _features_of(model, features, fit_on, dimension, blocks, categorical)
+        rows = checked(open_like(data, options, phi.encoder))
+        chunks = rows.read(None)
     else:
         if isinstance(features, str) and features not in feature_maps.KINDS:
             raise ConfigError(f"unknown features {features!r}", nearest(features, feature_maps.KINDS))
-        stream = opened(data, columns=columns)
         if isinstance(features, SketchFeatures):
-            phi, chunks = features, stream.read(None)
+            phi, rows = features, checked(open_like(data, options, features.encoder))
+            chunks = rows.read(None)
         else:
+            rows = checked(open_any(data, options))
             settings = {"dimension": dimension, "seed": seed, "categorical": tuple(categorical)}
             if fit_on is not None:
-                other = opened(fit_on, columns=columns)
-                rows, _ = _fitting_part(other, 1.0, seed, report)
-                phi, chunks = _fit(rows, other, features, settings), stream.read(None)
-            elif stream.repeatable:
-                rows, keep = _fitting_part(stream, SHARE, seed, report)
-                phi = _fit(rows, stream, features, settings)
-                chunks = stream.read(lambda first, n: ~keep(first, n))
+                other = open_any(fit_on, options)
+                fitting, _ = _fitting_part(other, 1.0, seed, report)
+                phi = _fit(fitting, other, features, settings)
+                rows = open_like(data, options, phi.encoder)
+                chunks = rows.read(None)
+            elif rows.repeatable:
+                fitting, keep = _fitting_part(rows, SHARE, seed, report)
+                phi = _fit(fitting, rows, features, settings)
+                chunks = rows.read(lambda first, n: ~keep(first, n))
             else:
-                rows, chunks, more = _head(stream, seed, report)
-                phi = _fit(rows, stream, features, settings, more)
+                fitting, chunks, more = _head(rows, seed, report)
+                phi = _fit(fitting, rows, features, settings, more)
     result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row)
     for chunk in chunks:
         result.add(chunk)
-        report("sketching", result.n, stream.rows)
+        report("sketching", result.n, rows.rows)
     if not result.n:
-        raise InputError(f"{stream.name} holds no rows", "check that it is complete")
+        raise InputError(f"{rows.name} holds no rows", "check that it is complete")
+    difference = None if model is None else range_note(model.extent, result.extent)
+    result.notes = (*rows.notes, *map(str, rows.skipped), *([] if difference is None else [difference]))
     return result
 
 
 def _features_of(
-    like: Sketch | str | os.PathLike[str],
+    model: Sketch,
     features: str | Any,
     fit_on: Any,
     dimension: int | None,
@@ -138,7 +157,6 @@ def _features_of(
     categorical: Sequence[str],
 ) -> tuple[SketchFeatures, int]:
     """Features and blocks of the sketch to be like; everything that would contradict them is refused."""
-    model = like if isinstance(like, Sketch) else Sketch.load(like)
     phi = model.features
     for name, value in (("fit_on", fit_on), ("dimension", dimension), ("categorical", categorical or None)):
         if value is not None:
@@ -155,7 +173,7 @@ def _features_of(
     return phi, model.blocks
 
 
-def _fitting_part(stream: RowStream, share: float, seed: int, report: Progress) -> tuple[list[Chunk], Keep]:
+def _fitting_part(stream: Rows, share: float, seed: int, report: Progress) -> tuple[list[Chunk], Keep]:
     """The rows that fit, and the rule that knows them again.
 
     The threshold is set beforehand where the number of rows is known, and then unwanted rows are not even decoded;
@@ -190,7 +208,7 @@ def _fitting_part(stream: RowStream, share: float, seed: int, report: Progress) 
     return [c for c, _ in parts], keep
 
 
-def _head(stream: RowStream, seed: int, report: Progress) -> tuple[list[Chunk], Iterator[Chunk], tuple[str, ...]]:
+def _head(stream: Rows, seed: int, report: Progress) -> tuple[list[Chunk], Iterator[Chunk], tuple[str, ...]]:
     """Of what can be read only once: the rows that fit, all others, a warning when the head had to stand for all."""
     chunks = stream.read(None)
     head: list[Chunk] = []
@@ -218,7 +236,7 @@ def _head(stream: RowStream, seed: int, report: Progress) -> tuple[list[Chunk], 
 
 def _fit(
     chunks: list[Chunk],
-    stream: RowStream,
+    stream: Rows,
     features: Any,
     settings: dict[str, Any],
     warnings: tuple[str, ...] = (),
@@ -235,7 +253,7 @@ def _fit(
         else np.concatenate(chunks)  # type: ignore[arg-type]
     )
     chunks.clear()  # one copy in memory, not two
-    phi = SketchFeatures.fit(rows, features, **settings)
+    phi = SketchFeatures.fit(rows, features, kinds=kinds_of(stream), **settings)
     return dataclasses.replace(phi, warnings=(*phi.warnings, *warnings))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.data.finite import Array, FiniteSource, blocks, label_classes, split_rows
-from driftlaw.data.rows.tables import Table, read_table
+from driftlaw.data.stored import Table, read_table
 from driftlaw.errors import ConfigError, InputError
 
 

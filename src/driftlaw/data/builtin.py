@@ -9,7 +9,7 @@ import torch
 
 from driftlaw.data.density import DensitySource
 from driftlaw.data.finite import FiniteSource, split_rows
-from driftlaw.data.public import CIFAR10, FASHION_MNIST, PUBLIC, Progress, load, locate, obtain
+from driftlaw.data.sets.public import CIFAR10, FASHION_MNIST, PUBLIC, Progress, load, locate, obtain
 from driftlaw.errors import ConfigError, nearest
 
 #: Names that ``driftlaw run`` and :func:`driftlaw.data.as_source` know.

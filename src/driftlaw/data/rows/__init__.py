@@ -1,1 +1,1 @@
-"""Rows of files: formats, tables, and streams of chunks."""
+"""One reader of rows: files, folders, addresses, arrays, frames, datasets and iterators as chunks (``open``)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from driftlaw.errors import InputError, nearest
 
 #: Most categories of one column that get a column of their own.
 MOST = 32
+#: Largest number in size: fourth powers of larger ones, which covariances of products need, overflow.
+LARGEST = 1e75
 
 Rows = Tensor | NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -42,6 +44,7 @@ class Encoded:
         codes: cell of each row in each categorical column, -1 where missing.
         missing: number of missing values by column, only columns with some.
         unseen: rows of each value outside the recorded categories, by categorical column; only columns with some.
+        extent: lowest and highest number of an array.
     """
 
     columns: Tensor
@@ -49,6 +52,7 @@ class Encoded:
     codes: dict[str, NDArray[np.int64]]
     missing: dict[str, int]
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
+    extent: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,6 @@ class ArrayEncoder:
             x = (x.float() - 127.5) / 127.5
         if x.dtype.is_complex or x.dtype in (torch.bool, torch.bfloat16):
             x = _real(x)
-        if x.is_floating_point() and not np.isfinite(x.numpy()).all():
-            _refuse(x.reshape(len(x), -1).numpy(), self.names, first)
         return x
 
     def __call__(self, rows: Rows, first: int = 0) -> Encoded:
@@ -102,7 +104,13 @@ class ArrayEncoder:
         flat = x.reshape(len(x), math.prod(self.shape))
         if not flat.is_floating_point() or flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.double()
-        return Encoded(flat, flat.numpy(), {}, {})
+        extent = None
+        if flat.numel():
+            low, high = torch.aminmax(flat)
+            extent = float(low), float(high)
+            if not (extent[0] >= -LARGEST and extent[1] <= LARGEST):
+                _refuse(flat.numpy(), self.names, first)
+        return Encoded(flat, flat.numpy(), {}, {}, extent=extent)
 
     def config(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -120,6 +128,7 @@ class Column:
         categories: of a categorical column, the most frequent one first; None for a numeric column.
         other: whether real rows have categories beyond the recorded ones.
         missing: whether real rows have missing values.
+        kind: what the reader recognised, such as "number", "date" or "text"; "" where it is not known.
     """
 
     name: str
@@ -128,6 +137,7 @@ class Column:
     categories: tuple[str, ...] | None = None
     other: bool = False
     missing: bool = False
+    kind: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,12 +161,18 @@ class TableEncoder:
     columns: tuple[Column, ...]
 
     @classmethod
-    def fit(cls, table: Mapping[str, NDArray[Any]], categorical: tuple[str, ...] = ()) -> TableEncoder:
+    def fit(
+        cls,
+        table: Mapping[str, NDArray[Any]],
+        categorical: tuple[str, ...] = (),
+        kinds: Mapping[str, str] | None = None,
+    ) -> TableEncoder:
         """Record how to encode real rows.
 
         Args:
             table: arrays ``[n]`` by column name; text columns are categorical.
             categorical: numeric columns that are to be treated as categories.
+            kinds: what the reader recognised in each column.
 
         Raises:
             InputError: no columns, a column in `categorical` that is not there, infinite numbers.
@@ -166,9 +182,15 @@ class TableEncoder:
                 raise InputError(f"there is no column {name!r}", nearest(name, table))
         if not table:
             raise InputError("the table has no columns", "choose at least one")
+        known = kinds or {}
         return cls(
             tuple(
-                _fit_text(name, values) if name in categorical or _is_text(values) else _fit_number(name, values)
+                replace(
+                    _fit_text(name, values)
+                    if name in categorical or is_text(values) or known.get(name) == "text"
+                    else _fit_number(name, values),
+                    kind=known.get(name, ""),
+                )
                 for name, values in table.items()
             )
         )
@@ -230,6 +252,8 @@ class TableEncoder:
         columns = [asdict(column) for column in self.columns]
         for column in columns:
             column["categories"] = None if column["categories"] is None else list(column["categories"])
+            if not column["kind"]:
+                del column["kind"]
         return {"kind": "table", "columns": columns}
 
 
@@ -262,7 +286,8 @@ def as_table(rows: Any) -> Mapping[str, NDArray[Any]]:
     return {str(name): np.asarray(values) for name, values in rows.items()}
 
 
-def _is_text(values: NDArray[Any]) -> bool:
+def is_text(values: NDArray[Any]) -> bool:
+    """Whether a column holds text."""
     if values.dtype.kind != "O":
         return values.dtype.kind not in "fiub"
     import pandas as pd
@@ -279,10 +304,11 @@ def _numbers(name: str, values: NDArray[Any], first: int) -> NDArray[np.float64]
         x = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"the column {name!r} holds text or objects and was numeric", "give numbers") from None
-    infinite = np.isinf(x)
+    infinite = np.abs(x) > LARGEST
     if infinite.any():
+        word = "infinite" if np.isinf(x).any() else f"beyond {LARGEST:g}, where powers overflow"
         raise InputError(
-            f"{int(infinite.sum())} cells of column {name!r} are infinite, "
+            f"{int(infinite.sum())} cells of column {name!r} are {word}, "
             f"the first is row {first + int(infinite.argmax())}",
             "drop these rows or leave the cells empty",
         )
@@ -294,6 +320,8 @@ def _text(values: NDArray[Any]) -> NDArray[Any]:
     import pandas as pd
 
     absent = pd.isna(values)
+    if values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True) in {"string", "empty"}:
+        return values
     out = np.empty(len(values), dtype=object)
     if values.dtype.kind == "f" and (values[~absent] == np.round(values[~absent])).all():
         out[~absent] = values[~absent].astype(np.int64).astype(str)
@@ -337,8 +365,14 @@ def _real(x: Tensor) -> Tensor:
 
 
 def _refuse(flat: NDArray[Any], names: tuple[str, ...], first: int) -> None:
-    """Raise for NaN or infinite cells: how many, in how many rows, and where the first is."""
+    """Raise for NaN, infinite or too large cells: how many, in how many rows, and where the first is."""
     bad = ~np.isfinite(flat)
+    if not bad.any():
+        row, column = (int(i) for i in np.argwhere(np.abs(flat) > LARGEST)[0])
+        raise InputError(
+            f"row {first + row}, column {names[column]} is {flat[row, column]:g}: powers of such numbers overflow",
+            f"bring all numbers below {LARGEST:g} in size",
+        )
     row, column = (int(i) for i in np.argwhere(bad)[0])
     raise InputError(
         f"{int(bad.sum())} cells in {int(bad.any(axis=1).sum())} of the rows {first} to {first + len(flat) - 1} are "

@@ -65,6 +65,7 @@ class SketchFeatures:
         dimension: int | None = None,
         seed: int = 0,
         categorical: tuple[str, ...] = (),
+        kinds: Mapping[str, str] | None = None,
     ) -> SketchFeatures:
         """Fit on real rows that are not to be counted afterwards.
 
@@ -74,6 +75,7 @@ class SketchFeatures:
             dimension: largest number of features; 32 for "pca" and "random_fourier", 256 for "quadratic".
             seed: of the map and of the blocks.
             categorical: numeric columns of a table that are categories.
+            kinds: what the reader recognised in each column of a table.
 
         Raises:
             InputError: fewer than 2 rows, unknown features, NaN or infinite cells of arrays, no column that varies.
@@ -82,7 +84,7 @@ class SketchFeatures:
             raise InputError(f"unknown features {features!r}", nearest(features, feature_maps.KINDS))
         is_table = isinstance(rows, Mapping) or hasattr(rows, "columns")
         if is_table:
-            encoder: Encoder = TableEncoder.fit(as_table(rows), categorical)
+            encoder: Encoder = TableEncoder.fit(as_table(rows), categorical, kinds)
         else:
             if categorical:
                 raise InputError("categorical columns were named for an array without names", "give a table")

@@ -68,6 +68,10 @@ class Sketch:
         self._missing: Counter[str] = Counter()
         self._unseen = {name: NamedCounts() for name in features.categories}
         self._next = first_row
+        #: Lowest and highest number of the rows of an array, None where it is not known.
+        self.extent: tuple[float, float] | None = None
+        #: What was noticed while the rows were read.
+        self.notes: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -131,7 +135,7 @@ class Sketch:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of numbers from this sketch must know."""
-        return self.features.warnings
+        return (*self.features.warnings, *self.notes)
 
     def add(self, rows: Rows) -> Sketch:
         """Add rows, in place.
@@ -164,6 +168,7 @@ class Sketch:
         self._missing.update(encoded.missing)
         for name, others in encoded.unseen.items():
             self._unseen[name].add(others)
+        self.extent = _wider(self.extent, encoded.extent)
         self._next += n
         return self
 
@@ -185,6 +190,8 @@ class Sketch:
         merged._categories = {name: c + other._categories[name] for name, c in self._categories.items()}
         merged._missing = self._missing + other._missing
         merged._unseen = {name: c.merge(other._unseen[name]) for name, c in self._unseen.items()}
+        merged.extent = _wider(self.extent, other.extent)
+        merged.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
         return merged
 
     def check_comparable(self, other: Sketch) -> None:
@@ -219,7 +226,10 @@ class Sketch:
             **{f"categories.{i}": c for i, c in enumerate(self._categories.values())},
             **self.features.arrays(),
         }
-        description = {"features": self.features.config(), "missing": self.missing, "next_row": self._next}
+        description = {
+            "features": self.features.config(), "missing": self.missing, "next_row": self._next,
+            "extent": self.extent, "notes": list(self.notes),
+        }  # fmt: skip
         if unseen := {name: c.to_json() for name, c in self._unseen.items() if c.total}:
             description["unseen"] = unseen
         sketch_file.write(path, arrays, description)
@@ -246,6 +256,9 @@ class Sketch:
         sketch._moments = BlockMoments(np.array(arrays["counts"]), np.array(arrays["means"]), scatter)
         sketch._cells = np.array(arrays["cells"])
         sketch._categories = {name: np.array(arrays[f"categories.{i}"]) for i, name in enumerate(phi.categories)}
+        extent = description.get("extent")
+        sketch.extent = None if extent is None else (float(extent[0]), float(extent[1]))
+        sketch.notes = tuple(description.get("notes", ()))
         sketch._missing = Counter(description["missing"])
         for name, counts in description.get("unseen", {}).items():
             sketch._unseen[name] = NamedCounts.from_json(counts)
@@ -254,3 +267,8 @@ class Sketch:
 
     def __repr__(self) -> str:
         return f"Sketch(n={self.n}, features={self.features.name!r}, k={self.features.dimension}, blocks={self.blocks})"
+
+
+def _wider(a: tuple[float, float] | None, b: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The extent of both."""
+    return a if b is None else b if a is None else (min(a[0], b[0]), max(a[1], b[1]))

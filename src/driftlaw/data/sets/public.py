@@ -22,16 +22,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from driftlaw.data.fetch import fetch
 from driftlaw.data.finite import Array, FiniteSource
 from driftlaw.data.images import read_images
-from driftlaw.data.rows import huggingface
-from driftlaw.data.rows.formats import damaged, read_cifar_binary, read_cifar_python, read_idx
-from driftlaw.data.rows.tables import read_table
+from driftlaw.data.rows.places import damaged
+from driftlaw.data.sets import huggingface
+from driftlaw.data.sets.fetch import fetch
+from driftlaw.data.sets.formats import read_cifar_binary, read_idx
+from driftlaw.data.stored import read_table
 from driftlaw.errors import DataNotFoundError, InputError
 
 DEBIAN = Path("/usr/share/datasets")
 TORCHVISION = Path("data")
+#: CIFAR-10's python version: pickles, which are never loaded.
+PICKLED = "cifar-10-batches-py"
 Progress = Callable[[int, int], None]
 
 
@@ -121,11 +124,13 @@ def obtain(public: PublicSet, progress: Progress = lambda done, total: None) -> 
             if path.name.endswith(".tar.gz"):
                 _unpack(path, public.forms[0])
     except DataNotFoundError as error:
+        pickled = [root / PICKLED for root in roots() if public.name == "cifar10" and (root / PICKLED).exists()]
+        hint = f"; {pickled[0]} is pickled and is not read: take CIFAR-10's binary version" if pickled else ""
         debian = f"install Debian's package {public.package}; " if public.package else ""
         places = ", ".join(map(str, public.forms))
         raise DataNotFoundError(
             f"{public.name} is not on this machine; looked in {', '.join(map(str, roots()))} for {places}; "
-            f"the download failed: {error.what}",
+            f"the download failed: {error.what}{hint}",
             f"do one of these: set DRIFTLAW_DATA to a folder that holds one of {places}; {debian}"
             f"put a torchvision root at ./{TORCHVISION}; "
             f"or run `driftlaw data fetch {public.name}` with a network that reaches {public.downloads[0][0]}",
@@ -187,10 +192,10 @@ def _read_fashion(folder: Path) -> Parts:
     return Parts(x[:, None], y, x_test[:, None], y_test)
 
 
-def _read_cifar(folder: Path, read: Callable[[Path], tuple[Array, Array]], suffix: str) -> Parts:
-    train = [read(folder / f"data_batch_{i}{suffix}") for i in range(1, 6)]
+def _read_cifar(folder: Path) -> Parts:
+    train = [read_cifar_binary(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
     x, y = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return Parts(x, y, *read(folder / f"test_batch{suffix}"))
+    return Parts(x, y, *read_cifar_binary(folder / "test_batch.bin"))
 
 
 def _read_cifar_npz(path: Path) -> Parts:
@@ -213,11 +218,11 @@ def _read_cifar_images(folder: Path) -> Parts:
     return Parts(*parts)
 
 
-def _huggingface(path: str, form: str, mode: str) -> Form:
+def _huggingface(path: str, form: str) -> Form:
     train, test = huggingface.patterns(form)
 
     def read(folder: Path) -> Parts:
-        return Parts(*huggingface.read_part(folder, train, mode), *huggingface.read_part(folder, test, mode))
+        return Parts(*huggingface.read_part(folder, train), *huggingface.read_part(folder, test))
 
     return Form(path, (), read, (train, test))
 
@@ -241,8 +246,8 @@ FASHION_MNIST = PublicSet(
     (
         Form("fashion-mnist", _FASHION, _read_fashion),
         Form("FashionMNIST/raw", _FASHION, _read_fashion),
-        _huggingface("fashion_mnist", huggingface.PARQUET, "L"),
-        _huggingface("fashion_mnist", huggingface.ARROW, "L"),
+        _huggingface("fashion_mnist", huggingface.PARQUET),
+        _huggingface("fashion_mnist", huggingface.ARROW),
     ),
     tuple((f"{_FASHION_URL}/{name}.gz", sha) for name, sha in zip(_FASHION, _FASHION_SHA256, strict=True)),
     folder="fashion-mnist",
@@ -257,13 +262,12 @@ CIFAR10 = PublicSet(
         Form(
             "cifar-10-batches-bin",
             tuple(f"{b}.bin" for b in _BATCHES),
-            lambda p: _read_cifar(p, read_cifar_binary, ".bin"),
+            _read_cifar,
         ),
         Form("cifar10.npz", (), _read_cifar_npz),
-        _huggingface("cifar10", huggingface.PARQUET, "RGB"),
-        _huggingface("cifar10", huggingface.ARROW, "RGB"),
+        _huggingface("cifar10", huggingface.PARQUET),
+        _huggingface("cifar10", huggingface.ARROW),
         Form("cifar10", ("train", "test"), _read_cifar_images),
-        Form("cifar-10-batches-py", _BATCHES, lambda p: _read_cifar(p, read_cifar_python, "")),
     ),
     (
         (

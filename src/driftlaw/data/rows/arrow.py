@@ -1,0 +1,192 @@
+"""Parquet, Arrow, feather and JSON lines through pyarrow.dataset: files, folders with hive partitions, projections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from driftlaw.data.rows.opened import Skipped
+from driftlaw.data.rows.places import Place, damaged
+from driftlaw.data.rows.tables import HEAD, Batches, check_names, head_of, of_table
+from driftlaw.errors import InputError
+
+#: Batches that are read ahead: memory stays flat.
+AHEAD = {"batch_readahead": 2, "fragment_readahead": 1}
+
+
+def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped, ...], root: Place | None) -> Batches:
+    """Files of one format as one data set, in their order.
+
+    Args:
+        name: of the data set.
+        files: one or more.
+        form: "parquet", "arrow" or "json".
+        skipped: files beside them.
+        root: folder below which ``key=value`` folders are columns.
+
+    Raises:
+        InputError: a damaged file, files with different columns.
+    """
+    if form == "json" and _starts_with_bracket(files[0]):
+        return _documents(name, files)
+    if form == "arrow" and not _is_ipc_file(files[0]):
+        return _streams(name, files, skipped)
+    system = files[0].system
+    arrow_system = None if system is None else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(system))
+    fragment_of = {"parquet": "parquet", "arrow": "ipc", "json": "json"}[form]
+    try:
+        data = ds.dataset(
+            [f.path for f in files],
+            format=fragment_of,
+            filesystem=arrow_system,
+            partitioning="hive" if root is not None and _is_hive(files, root) else None,
+            partition_base_dir=None if root is None else root.path,
+        )
+        check_names(data.schema.names, name)
+        data = _one_schema(name, data, form)
+        rows = None if form == "json" else int(data.count_rows())
+        head = head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(_culprit(files, fragment_of, arrow_system, name), error) from None
+    metadata = data.schema.metadata or {}
+
+    def read(columns: Sequence[str], types: Mapping[str, pa.DataType], most: int) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from data.scanner(columns=list(columns), batch_size=most, **AHEAD).to_batches()
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(name, error) from None
+
+    return Batches(name, data.schema, read, head, rows, index=_pandas_index(metadata), skipped=skipped)
+
+
+def _starts_with_bracket(place: Place) -> bool:
+    if place.name.lower().endswith((".gz", ".bz2", ".zst", ".xz")):
+        return False
+    with place.open() as file:
+        return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _documents(name: str, files: list[Place]) -> Batches:
+    """JSON files that hold one list of objects."""
+    records: list[Any] = []
+    for place in files:
+        try:
+            content = json.loads(place.bytes())
+        except (ValueError, RecursionError) as error:
+            raise damaged(place, error) from None
+        if not isinstance(content, list) or not all(isinstance(r, dict) for r in content):
+            raise InputError(f"{place} is no list of objects", "write one object a line, or a list of objects")
+        records += content
+    try:
+        return of_table(pa.Table.from_pylist(records), name)
+    except (pa.ArrowException, OverflowError) as error:
+        raise InputError(f"{name} has a column of mixed types ({error})", "write one type in every column") from None
+
+
+def _is_ipc_file(place: Place) -> bool:
+    with place.open() as file:
+        return file.read(6) == b"ARROW1"
+
+
+def _is_hive(files: list[Place], root: Place) -> bool:
+    return any("=" in part for part in files[0].under(root)[:-1])
+
+
+def _one_schema(name: str, data: Any, form: str) -> Any:
+    """One schema for all files: equal names, numbers promoted.
+
+    Raises:
+        InputError: a file lacks a column or has another one.
+    """
+    fragments = list(data.get_fragments())
+    if len(fragments) < 2:
+        return data
+    first = fragments[0].physical_schema
+    schemas = [first]
+    for fragment in fragments[1:]:
+        other = fragment.physical_schema
+        if set(other.names) != set(first.names):
+            gone, more = sorted(set(first.names) - set(other.names)), sorted(set(other.names) - set(first.names))
+            what = f"lacks {', '.join(map(repr, gone[:5]))}" if gone else f"has also {', '.join(map(repr, more[:5]))}"
+            raise InputError(
+                f"the files of {name} have different columns: {fragment.path} {what}",
+                "give files of one table, or choose the common columns file by file",
+            )
+        if not other.equals(first):
+            schemas.append(other)
+    if len(schemas) == 1:
+        return data
+    try:
+        return data.replace_schema(pa.unify_schemas([data.schema, *schemas], promote_options="permissive"))
+    except pa.ArrowException as error:
+        raise InputError(f"the files of {name} hold different types ({error})", "write one type in a column") from None
+
+
+def _culprit(files: list[Place], form: str, system: Any, name: str) -> object:
+    """The first file that cannot be opened."""
+    for place in files if len(files) > 1 else ():
+        try:
+            ds.dataset([place.path], format=form, filesystem=system).count_rows()
+        except (pa.ArrowException, OSError):
+            return place
+    return name
+
+
+def _pandas_index(metadata: Mapping[bytes, bytes]) -> tuple[str, ...]:
+    try:
+        columns = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+    except ValueError:
+        return ()
+    return tuple(c for c in columns if isinstance(c, str))
+
+
+def _streams(name: str, files: list[Place], skipped: tuple[Skipped, ...]) -> Batches:
+    """Arrow streams, as ``save_to_disk`` of Hugging Face's datasets writes them."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for place in files:
+            try:
+                source = pa.memory_map(place.path) if place.system is None else place.open()
+                with source, pa.ipc.open_stream(source) as stream:
+                    yield from stream
+            except (pa.ArrowException, OSError) as error:
+                raise damaged(place, error) from None
+
+    first = next(batches(), None)
+    if first is None:
+        raise InputError(f"{name} holds no rows", "check that it is complete")
+    rows = sum(b.num_rows for b in batches())  # headers only: the values stay on disk
+
+    def read(columns: Sequence[str], types: Mapping[str, pa.DataType], most: int) -> Iterator[pa.RecordBatch]:
+        for batch in batches():
+            if set(batch.schema.names) != set(first.schema.names):
+                raise InputError(f"the files of {name} have different columns", "give files of one table")
+            part = batch.select(list(columns))
+            for start in range(0, part.num_rows, most):
+                yield part.slice(start, most)
+
+    return Batches(name, first.schema, read, first.slice(0, HEAD), rows, skipped=skipped)
+
+
+def saved_to_disk(folder: Place) -> list[Place] | None:
+    """Arrow files of a folder that ``save_to_disk`` wrote, or None.
+
+    Raises:
+        InputError: several splits; which to choose from.
+    """
+    if folder.has("dataset_dict.json"):
+        splits = json.loads((folder / "dataset_dict.json").bytes()).get("splits", [])
+        if len(splits) == 1:
+            return saved_to_disk(folder / str(splits[0]))
+        raise InputError(f"{folder} holds the splits {', '.join(map(str, splits))}", f"give one: {folder}/{splits[0]}")
+    if not (folder.has("state.json") and folder.has("dataset_info.json")):
+        return None
+    try:
+        listed = json.loads((folder / "state.json").bytes())["_data_files"]
+        return [folder / str(f["filename"]).replace("/", "") for f in listed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(folder / "state.json", error) from None
