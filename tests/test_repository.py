@@ -53,7 +53,11 @@ def test_the_patterns_find_what_they_forbid():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"]
+    "name",
+    [
+        *("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"),
+        *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".github/pull_request_template.md"),
+    ],
 )
 def test_what_a_project_must_have(name):
     assert (ROOT / name).read_text(encoding="utf-8").strip()
@@ -119,3 +123,24 @@ def test_the_readme_is_short_and_its_picture_small():
     assert len(readme.splitlines()) <= 150
     for figure in (ROOT / "docs" / "figures").glob("*"):
         assert figure.stat().st_size <= 300_000, figure.name
+
+
+def test_forms_and_workflows_are_yaml():
+    found = sorted((ROOT / ".github").rglob("*.yml"))
+    assert {p.name for p in found} >= {"bug.yml", "feature.yml", "config.yml", "ci.yml"}
+    for path in found:
+        assert yaml.safe_load(path.read_text()), path
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]["steps"]
+    targets = {word for step in steps for word in step.get("run", "").split() if word != "make"}
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_every_path_of_the_architecture_exists():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    paths = re.findall(r"`((?:src|docs|tests)/[\w./]+)`", page)
+    assert len(paths) > 25
+    assert [p for p in paths if not (ROOT / p).exists()] == []
+    floors = {p.name for p in (ROOT / "src" / "driftlaw").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert floors == set(re.findall(r"`src/driftlaw/(\w+)/` \|", page))
