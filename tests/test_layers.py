@@ -12,7 +12,6 @@ FLOORS = (
     ("estimate",),
     ("seeding", "files"),
     ("records", "config"),
-    ("kinds",),
     ("native",),
     ("process",),
     ("data", "learn", "measure", "theory"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftlaw.measure.sketch.spread import BlockSpread
+
 
 @dataclass
 class Moments:
@@ -18,6 +20,17 @@ class Moments:
     @classmethod
     def of(cls, rows):
         return cls(len(rows), rows.mean(0), np.atleast_2d(np.cov(rows.T)))
+
+
+@dataclass
+class Rows(Moments):
+    """The same with the spread of its blocks, as a sketch has it."""
+
+    spread: BlockSpread | None = None
+
+    @classmethod
+    def of(cls, rows):
+        return cls(len(rows), rows.mean(0), np.atleast_2d(np.cov(rows.T)), BlockSpread.of(rows))
 
 
 def systematic_drift(innovation: float, alpha: float, n: int) -> float:

@@ -23,7 +23,7 @@ from driftlaw.auditing.coordinates import Coordinates, Whitening
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.reading import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
-from driftlaw.auditing.significance import null_range, p_value
+from driftlaw.auditing.significance import Significance, assess, null_range
 from driftlaw.auditing.sketching import Progress, sketch
 from driftlaw.auditing.verdict.columns import columns as columns_of
 from driftlaw.auditing.verdict.columns import kept
@@ -138,7 +138,8 @@ def audit(
         warnings.append(question)
     floors, floor_warning = _floors(c, base, held)
     warnings += floor_warning
-    single = [p_value(c, i) for i in range(1, len(sets) + 1)]
+    tests = [assess(c, i) for i in range(1, len(sets) + 1)]
+    single = [t.p for t in tests]
     innovation, alignment = dynamics.summary(seed)
     measured = _rows(real_stream, held_stream, sets, base, c, seed, progress)
     beside = [columns_of(base, s) for s in sketches]
@@ -147,12 +148,13 @@ def audit(
     for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
         p, look = judged[i - 1].mean, judged[i - 1]
         method = f"{single[i - 1].method}; Holm over {look.tests} tests of {len(sets)} generations"
-        drift, moved, nearby = c.drift(i), changes(base, s, c, i), measured[i - 1]
+        test, moved, nearby = tests[i - 1], changes(base, s, c, i), measured[i - 1]
+        drift = test.drift
         found.append(
             GenerationAudit(
                 i, name, s.n, drift, floors[i - 1], Estimate(p, 0.0, p, p, single[i - 1].n, method), single[i - 1],
-                dynamics.innovation(c, i - 1), moved, nearby, _generation_warnings(base, s, whitening),
-                kept(beside[i - 1]), look, findings(drift, moved, beside[i - 1], nearby, look),
+                dynamics.innovation(c, i - 1), moved, nearby, _generation_warnings(base, s, whitening, test),
+                kept(beside[i - 1]), look, findings(drift, moved, beside[i - 1], nearby, look), test.flags,
             )
         )  # fmt: skip
     return Audit(
@@ -220,7 +222,7 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
     value, method = 0.0, "expectation of real rows; interval: where their drift falls 95 % of the time"
     if held is not None:
         against = Coordinates.of(real, [held], whitening=c.whitening)
-        measured, p = against.drift(1), p_value(against, 1).value
+        measured, p = against.drift(1), assess(against, 1).p.value
         value = measured.value
         method = f"holdout ({held.n} rows) against real; interval: where real rows fall 95 % of the time at this size"
         if p < 0.01:
@@ -229,7 +231,8 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
             )
     for i in range(1, len(c.sizes)):
         stderr, low, high = null_range(c, i)
-        out.append(Estimate(value, stderr, min(low, value), max(high, value), int(min(c.sizes[0], c.sizes[i])), method))
+        n, centre = int(min(c.sizes[0], c.sizes[i])), min(max(value, low), high)
+        out.append(Estimate(centre, stderr, low, high, n, method))
     return out, warnings
 
 
@@ -257,8 +260,13 @@ def _rows(
     return out
 
 
-def _generation_warnings(real: Sketch, s: Sketch, whitening: Whitening) -> tuple[str, ...]:
+def _generation_warnings(real: Sketch, s: Sketch, whitening: Whitening, test: Significance) -> tuple[str, ...]:
     found = list(s.notes)
+    if test.own_noise:
+        found.append("its drift lies above the floor of real rows, but its own sampling noise explains it")
+    if test.rare:
+        names = [real.features.labels[j] for j in test.rare[:3]]
+        found.append(f"decided by exact counts of rare values ({', '.join(names)}{' ...' if test.rare[3:] else ''})")
     if s.n < FEW_ROWS:
         found.append(f"{s.n} rows are few: only large drift can be seen")
     if s.n <= whitening.rank:

@@ -15,8 +15,8 @@ the score interval of :mod:`driftlaw.measure.sets.twosample`: variance 2 tr(Sigm
 The inverse of a covariance from n_0 rows is too large: A is scaled by (m - r - 1)/m, m = n_0 - 1, which makes D_i
 unbiased for Gaussian features, and E tr(A C A C) = r g with g = (m-1)(m-r-1)/((m-r)(m-r-3)) enters the variances. With
 fewer than 2k rows nothing is inverted: A is the diagonal of inverse variances, and a warning says so. There the real
-rows' own covariance is a bad estimate of their sampling noise (features fitted on the same rows make it the identity
-whatever the truth), so it is taken from the holdout, or from a generation where there is none.
+rows' own covariance is a bad estimate of their sampling noise where features were fitted on them (it is the identity
+then, whatever the truth), so it is taken from the holdout, or from a generation where there is none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftlaw.auditing.evidence.interval import Terms, curved_interval
+from driftlaw.auditing.evidence.moments import Moments, spread_of
 from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
@@ -41,25 +42,6 @@ Array = NDArray[np.float64]
 INVERT_FROM, FEW = 2, 10
 #: Directions of the real correlation below this share of the largest one have no inverse.
 RANK_TOLERANCE = 1e-10
-
-
-class Moments(Protocol):
-    """What an audit needs of a sketch: sizes, mean and pooled covariance of its features."""
-
-    @property
-    def n(self) -> int:
-        """Rows."""
-        ...
-
-    @property
-    def mean(self) -> Array:
-        """``[k]``."""
-        ...
-
-    @property
-    def covariance(self) -> Array:
-        """``[k, k]``, unbiased."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +150,7 @@ class Coordinates:
             noise: the identity where they made the metric, else that of the holdout, else that of generation 1.
         behind: ``[N + 1]`` rows that each of them was computed from.
         holdout: whether the real one is that of the holdout.
+        sets: real data and generations, as features.
     """
 
     whitening: Whitening
@@ -176,6 +159,7 @@ class Coordinates:
     covariances: tuple[Array, ...]
     behind: Array
     holdout: bool
+    sets: tuple[Moments, ...] = field(repr=False)
     _squares: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -200,7 +184,7 @@ class Coordinates:
             noise, behind[0] = w.matrix.T @ np.asarray(holdout.covariance) @ w.matrix, holdout.n
         else:
             noise, behind[0] = covariances[0], sizes[1]
-        return cls(w, sizes, means, (noise, *covariances), behind, w.diagonal and holdout is not None)
+        return cls(w, sizes, means, (noise, *covariances), behind, w.diagonal and holdout is not None, sets)
 
     @property
     def rank(self) -> int:
@@ -255,13 +239,20 @@ class Coordinates:
         length = float(v @ v)
         value = length - float(w**2 @ self.noise)
         b = 2.0 * self.second_order(w) + extra
-        c = 0.0
-        if length > 0:
-            u = v / math.sqrt(length)
-            c = 4.0 * sum(w[j] ** 2 / self.sizes[j] * float(u @ self.covariances[j] @ u) for j in np.flatnonzero(w))
         n = int(self.sizes[np.flatnonzero(w)].min())
-        found = score_interval(value, b, c, n, method, (), self.whitening.relative_variance)
-        return found
+        c, u = 0.0, v / math.sqrt(length) if length > 0 else v
+        for j in np.flatnonzero(w):
+            c += 4.0 * w[j] ** 2 / self.sizes[j] * float(u @ self.covariances[j] @ u)
+        blocks = spread_of(self.sets[0])
+        diagonal = self.whitening.diagonal
+        if blocks is None or not (blocks.whole or diagonal) or length <= 0:
+            return score_interval(value, b, c, n, method, (), self.whitening.relative_variance)
+        along, factor, n0 = self.whitening.matrix @ u, self.whitening.factor, float(self.sizes[0])
+        terms = Terms.of(blocks, np.asarray(self.sets[0].mean), along, float(w[0]), factor, diagonal)
+        # the mean's own term is known better from all rows than from blocks; r directions cost r rows
+        per = 1.0 / (n0 if diagonal else max(n0 - self.rank, 1.0))
+        dof = int((blocks.counts > 0).sum()) - 1.0
+        return curved_interval(value, b, c, terms.cross * per, terms.metric * per, terms.heavy * per, dof, n, method)
 
     def drift(self, i: int) -> Estimate:
         """D_i = |c_i|^2, unbiased, for generation i >= 1."""

@@ -56,6 +56,8 @@ class GenerationAudit:
         columns: every column beside the real one, at most 64.
         looks: adjusted p-values of all looks.
         findings: what speaks against it, the worst first.
+        flags: the same for programs: "own noise" (drift above the floor that the generation's own noise explains),
+            "rare values" (decided by exact counts), "spreads differ", "too few rows" (no upper end of the drift).
     """
 
     index: int
@@ -72,6 +74,7 @@ class GenerationAudit:
     columns: tuple[ColumnAudit, ...] = ()
     looks: Looks | None = None
     findings: tuple[Finding, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def exceeds_floor(self) -> bool:
@@ -92,6 +95,7 @@ class GenerationAudit:
             "columns": [c.to_json() for c in self.columns],
             "looks": None if self.looks is None else self.looks.to_json(),
             "findings": [f.to_json() for f in self.findings],
+            "flags": list(self.flags),
         }
 
     @classmethod
@@ -112,6 +116,7 @@ class GenerationAudit:
             columns=tuple(ColumnAudit.from_json(c) for c in document.get("columns", ())),
             looks=None if document.get("looks") is None else Looks.from_json(document["looks"]),
             findings=tuple(Finding.from_json(f) for f in document.get("findings", ())),
+            flags=tuple(document.get("flags", ())),
         )
 
 

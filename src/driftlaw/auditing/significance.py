@@ -1,78 +1,187 @@
-r"""Whether a generation's mean differs from the real mean by more than sampling explains: p-values with a known level.
+r"""Whether a generation's mean differs from the real mean by more than sampling explains, and the floor beneath.
 
-Both means carry noise, V_0 = C_0/n_0 and V_i = C_i/n_i. Two statistics, chosen by the number of features r alone:
+**Test.** Features that take two values, one of them rarely, are tested exactly on their counts
+(:mod:`driftlaw.auditing.evidence.rare`); all others together by T^2 with the pooled covariance against the moments of
+its permutation law (:mod:`driftlaw.auditing.evidence.pooled`), which also holds for skewed, heavy-tailed and uneven
+sets. Both parts share the level in proportion to their features (weighted Bonferroni).
 
-- r at most a quarter of the smaller set: T^2 = c^T (V_0 + V_i)^{-1} c and
-  T^2 (nu - r + 1)/(nu r) ~ F(r, nu - r + 1) with Krishnamoorthy and Yu's (2004) nu, which is n_0 + n_i - 2 at equal
-  sizes and covariances: Hotelling's test, exact for Gaussian features, also where the covariances differ, and the
-  same in every metric, so that features fitted on the same rows do no harm.
-- otherwise c^T A c, a weighted sum of chi-squared variables, matched in mean and variance (Satterthwaite;
-  Chen and Qin 2010 with finite-n quantiles): nothing is inverted.
+**Floor.** Where the drift of real rows falls at a generation's size: from the real rows alone, never from the
+generation. T^2 of n_0 and n rows of one law follows the beta law of its two moments, with the kurtosis of the real
+rows, and
+
+    D = |c|_A^2 - noise,     |c|_A^2 = g (1/n_0 + 1/n) T^2,     T^2 = (N - 2) V/(1 - V),
+
+g the factor of the whitening. The upper end is the 95 % quantile, and p is never below the probability that real rows
+show a larger D: what counts as drift at 5 % lies above the floor. (Not so with fewer than :data:`SHARP` real rows a
+direction, times their kurtosis: there the error of the metric makes D a blunter statistic than T^2, and p decides
+alone.) The converse need not hold: a wider generation has more sampling noise of its own than real rows have, and
+that it explains a drift above the floor is said (``own_noise``).
 
 A test whose null is drawn from the reference alone treats the real mean as known and rejects far too often; here the
-real rows' noise is in both statistics. Several generations: Holm's (1979) step-down bound holds whatever the dependence
-through the shared real mean.
+real rows' noise is in both. Several generations: Holm's (1979) step-down bound holds whatever the dependence through
+the shared real mean.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from driftlaw.auditing.coordinates import Array, Coordinates
+from driftlaw.auditing.evidence.moments import spread_of
+from driftlaw.auditing.evidence.pooled import INVERT_UP_TO, mean_test, relabelling_moments
+from driftlaw.auditing.evidence.rare import rare_test
 from driftlaw.estimate import Estimate
+from driftlaw.measure.sketch.spread import row_variance
 
-#: Features per row of the smaller set up to which the covariance is inverted.
-INVERT_UP_TO = 0.25
+#: Level of the floor's upper end, and of every test.
+LEVEL = 0.05
+#: Real rows a direction, relative to kurtosis, from which D is as sharp as T^2.
+SHARP = 25.0
+#: Least and largest share of the level that rare features get beside others.
+_SHARES = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class Null:
-    """Law of a drift statistic where there is no drift: c^T M c / scale ~ F(a, b), for b = infinity chi2_a / a.
+class Floor:
+    """Law of the drift of n real rows against n_0 others of the same law.
 
     Args:
-        metric: ``[r, r]`` M, None for the identity.
-        scale: in units of the statistic.
-        a: degrees of freedom.
-        b: of the denominator.
-        method: the test in words.
+        noise: expected |c|_A^2.
+        a, b: of the beta law of V; b = inf: |c|_A^2 is a gamma variable of shape a.
+        unit: |c|_A^2 is unit V/(1 - V), or unit times a gamma variable of scale 1.
+        stderr: standard deviation of the drift.
+        sharp: whether D itself decides as well as T^2 does.
     """
 
-    metric: Array | None
-    scale: float
+    noise: float
     a: float
     b: float
-    method: str
+    unit: float
+    stderr: float
+    sharp: bool
 
     @classmethod
-    def of(cls, coordinates: Coordinates, i: int) -> Null:
-        """Law for generation i, from 1; it depends on sizes and covariances alone."""
-        n0, n, r = float(coordinates.sizes[0]), float(coordinates.sizes[i]), coordinates.rank
-        whitening = coordinates.whitening
-        if r <= INVERT_UP_TO * int(min(n0, n)) and not whitening.diagonal:
-            v0 = whitening.factor / n0  # times the identity: real rows made the metric
-            inverse: Array = np.asarray(np.linalg.inv(v0 * np.eye(r) + coordinates.covariances[i] / n), np.float64)
-            nu = _degrees(v0 * inverse, n0, n)
-            b = nu - r + 1.0
-            return cls(inverse, nu * r / b, r, b, f"Hotelling's T2 with F({r}, {b:.4g}), unequal covariances")
-        mean, square = _null_moments(coordinates, i)
-        method = "squared distance against a moment-matched weighted chi-squared law"
-        return cls(None, mean, mean**2 / square, math.inf, method)
+    def of(cls, c: Coordinates, n: float) -> Floor:
+        """For n rows, from sizes and real rows alone."""
+        n0, r, w = float(c.sizes[0]), c.rank, c.whitening
+        N, per = n0 + n, 1.0 / n0 + 1.0 / n
+        t1, t2 = _own_traces(c)
+        blocks = spread_of(c.sets[0])
+        metric = w.matrix @ w.matrix.T / w.factor
+        inverted = not w.diagonal and r <= INVERT_UP_TO * (N - 2.0)
+        if inverted:
+            t1, t2 = float(r), float(r)
+        variance = 2.0 * t2
+        if blocks is not None and not (w.diagonal and c.sets[0].n < 2 * r):
+            variance = row_variance(*blocks.forms(metric, np.asarray(c.sets[0].mean)))
+        sharp = n0 >= SHARP * r * max(1.0, (t1**2 + variance) / (t1**2 + 2.0 * t2))
+        mean, square = relabelling_moments(n0, n, t1, t2, t1**2 + variance)
+        if inverted:
+            total = mean * (1.0 - mean) / square - 1.0
+            a, b, unit = mean * total, (1.0 - mean) * total, w.factor * per * (N - 2.0)
+        else:
+            a, b, unit = mean**2 / square, math.inf, w.factor * per * N * square / mean
+        return cls(w.factor * t1 * per, a, b, unit, w.factor * per * N * math.sqrt(square), sharp)
 
-    def p(self, c: Array) -> Array:
-        """Probabilities of drifts beyond ``[..., r]`` differences of whitened means."""
-        statistic = (c * (c if self.metric is None else c @ self.metric)).sum(-1) / self.scale
+    def beyond(self, drift: float) -> float:
+        """Probability that real rows show a larger drift."""
+        length = drift + self.noise
+        if length <= 0.0:
+            return 1.0
+        x = length / self.unit
+        return float(stats.gamma.sf(x, self.a) if math.isinf(self.b) else stats.beta.sf(x / (1.0 + x), self.a, self.b))
+
+    def quantile(self, level: float) -> float:
+        """Drift that real rows exceed with this probability."""
         if math.isinf(self.b):
-            return np.asarray(stats.chi2.sf(self.a * statistic, self.a))
-        return np.asarray(stats.f.sf(statistic, self.a, self.b))
+            return self.unit * float(stats.gamma.isf(level, self.a)) - self.noise
+        v = float(stats.beta.isf(level, self.a, self.b))
+        return self.unit * v / (1.0 - v) - self.noise
+
+
+def _own_traces(c: Coordinates) -> tuple[float, float]:
+    """Tr MC and tr MCMC of the real rows (of the holdout where there is one and nothing is inverted)."""
+    w = c.whitening
+    if not w.diagonal or c.holdout:
+        return float(c.traces[0]) / w.factor, c.trace_product(0, 0) / w.factor**2
+    own, n = w.matrix.T @ np.asarray(c.sets[0].covariance) @ w.matrix / w.factor, float(c.sizes[0])
+    trace = float(np.trace(own))
+    unbiased = (n - 1.0) ** 2 / ((n - 2.0) * (n + 1.0)) * (float((own * own).sum()) - trace**2 / (n - 1.0))
+    return trace, max(unbiased, trace**2 / c.rank)
+
+
+@dataclass(frozen=True)
+class Significance:
+    """The test of one generation.
+
+    Args:
+        drift: |c_i|^2; its interval lies above 0 only where the test rejects.
+        p: probability of such a drift, or counts, without any.
+        floor: law of the drift of real rows at this size.
+        own_noise: the drift lies above the floor, but this generation's own sampling noise explains it.
+        rare: features found by exact counts alone (indices), where they decide.
+        spreads_differ: covariances demonstrably differ.
+        kurtosis: of |Y|_M^2 relative to Gaussian rows.
+    """
+
+    drift: Estimate
+    p: Estimate
+    floor: Floor
+    own_noise: bool
+    rare: tuple[int, ...]
+    spreads_differ: bool
+    kurtosis: float
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What holds, in a word or two each."""
+        words = {
+            "own noise": self.own_noise,
+            "rare values": bool(self.rare),
+            "spreads differ": self.spreads_differ,
+            "too few rows": math.isinf(self.drift.high),
+        }
+        return tuple(name for name, holds in words.items() if holds)
+
+
+def assess(c: Coordinates, i: int) -> Significance:
+    """Test generation i, from 1; the p-value is a number without sampling error, n the smaller of the two sets."""
+    real, generation = c.sets[0], c.sets[i]
+    n = int(min(c.sizes[0], c.sizes[i]))
+    floor = Floor.of(c, float(c.sizes[i]))
+    rare = rare_test(real, generation)
+    use = None
+    if rare is not None:
+        use = np.ones(len(np.asarray(real.mean)), bool)
+        use[rare.features] = False
+    means = mean_test(real, generation, use)
+    p, method = means.value, means.method
+    deciding: tuple[int, ...] = ()
+    drift = c.drift(i)
+    beyond = floor.beyond(drift.value)
+    p = max(p, beyond) if floor.sharp else p
+    if rare is not None:
+        share = float(np.clip(len(rare.features) / (len(rare.features) + means.rank), *_SHARES))
+        if means.rank == 0:
+            share = 1.0
+        part = min(1.0, rare.p / share)
+        method = f"{method}; {len(rare.features)} rare features by exact counts"
+        p = part if means.rank == 0 else min(p / (1.0 - share), part, 1.0)
+        deciding = tuple(int(j) for j in rare.features) if p == part and p < LEVEL else ()
+    own = beyond < LEVEL <= p
+    found = Estimate(p, 0.0, p, p, n, method)
+    if p >= LEVEL and drift.low > 0.0:
+        drift = replace(drift, low=0.0)
+    return Significance(drift, found, floor, own, deciding, means.spreads_differ, means.kurtosis)
 
 
 def p_value(coordinates: Coordinates, i: int) -> Estimate:
-    """Probability of a drift at least as large as generation i's if it had the real mean.
+    """Probability of a drift at least as large as generation i's if it had the real law.
 
     Args:
         coordinates: real data and generations.
@@ -81,9 +190,7 @@ def p_value(coordinates: Coordinates, i: int) -> Estimate:
     Returns:
         p in [0, 1] as a number without sampling error; n is the smaller of the two sets.
     """
-    null = Null.of(coordinates, i)
-    p = float(null.p(coordinates.means[i] - coordinates.means[0]))
-    return Estimate(p, 0.0, p, p, int(min(coordinates.sizes[0], coordinates.sizes[i])), null.method)
+    return assess(coordinates, i).p
 
 
 def holm(p_values: Sequence[float]) -> Array:
@@ -102,34 +209,9 @@ def holm(p_values: Sequence[float]) -> Array:
 
 
 def null_range(coordinates: Coordinates, i: int) -> tuple[float, float, float]:
-    """Standard deviation and the central 95 % of the drift that real rows of generation i's size would show."""
-    mean, square = _null_moments(coordinates, i)
-    scale, dof = square / mean, mean**2 / square
-    low, high = (float(scale * stats.chi2.ppf(q, dof)) - mean for q in (0.025, 0.975))
-    return math.sqrt(2.0 * square), low, high
+    """Standard deviation and ends of the range in which real rows of generation i's size fall 95 % of the time.
 
-
-def _null_moments(coordinates: Coordinates, i: int) -> tuple[float, float]:
-    """tr(Sigma) and tr(Sigma^2) of c_i's error where there is no drift.
-
-    In the diagonal metric without a holdout generation i's own covariance stands for that of the real rows.
+    One-sided: drift is found above the upper end. The lower end is the least drift that can be measured.
     """
-    n0, n = coordinates.sizes[0], coordinates.sizes[i]
-    real = i if coordinates.whitening.diagonal and not coordinates.holdout else 0
-    mean = coordinates.traces[real] / n0 + coordinates.traces[i] / n
-    s = coordinates.trace_product
-    square = s(real, real) / n0**2 + 2.0 * s(real, i) / (n0 * n) + s(i, i) / n**2
-    return float(mean), float(square)
-
-
-def _degrees(share: Array, n0: float, n: float) -> float:
-    r"""Krishnamoorthy and Yu's degrees of freedom, between min(n_0, n) - 1 and n_0 + n - 2.
-
-    .. math:: \nu = \frac{r + r^2}{\sum_j [\mathrm{tr} H_j^2 + (\mathrm{tr} H_j)^2]/(n_j - 1)},
-       \qquad H_j = (V_0 + V_i)^{-1} V_j,
-
-    H_0 = `share`, H_i = 1 - H_0. With one feature it is Welch's.
-    """
-    r = len(share)
-    parts = ((share, n0), (np.eye(r) - share, n))
-    return (r + r**2) / sum(float((h * h.T).sum() + np.trace(h) ** 2) / (rows - 1.0) for h, rows in parts)
+    floor = Floor.of(coordinates, float(coordinates.sizes[i]))
+    return floor.stderr, -floor.noise, floor.quantile(LEVEL)

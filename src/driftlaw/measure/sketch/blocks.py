@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyr, dsyrk
 
 from driftlaw.errors import InputError
+from driftlaw.measure.sketch.spread import WIDE, BlockSpread
 from driftlaw.native import row_passes
 from driftlaw.seeding import stream_seed
 
@@ -145,6 +146,7 @@ class BlockSums:
         self._counts, self._sums = np.zeros(blocks, np.int64), np.zeros((blocks, dimension))
         self._scatter = np.zeros((dimension, dimension), order="F")
         self._centre: Array | None = None
+        self._spread = BlockSpread.empty(blocks, dimension)
 
     def add(self, z: Array, block: NDArray[np.int64]) -> None:
         """Add feature rows.
@@ -159,6 +161,8 @@ class BlockSums:
             self._centre = z.mean(axis=0)
         added = np.bincount(block, minlength=len(self._counts))
         self._counts += added
+        np.minimum(self._spread.low, z.min(axis=0), out=self._spread.low)
+        np.maximum(self._spread.high, z.max(axis=0), out=self._spread.high)
         if row_passes.serves(z.size):
             row_passes.centre(z, self._centre, block, self._sums)
         else:
@@ -167,6 +171,31 @@ class BlockSums:
             ends = np.cumsum(added)
             self._sums += [ones[:c] @ rows[e - c : e] for c, e in zip(added, ends, strict=True)]
         self._scatter = dsyrk(1.0, z.T, 1.0, self._scatter, overwrite_c=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by `moments`
+            self._add_spread(z, block, added)
+
+    def _add_spread(self, z: Array, block: NDArray[np.int64], added: NDArray[np.int64]) -> None:
+        if z.shape[1] > WIDE:
+            z *= z
+            one = np.zeros((len(added), len(z)))
+            one[block, np.arange(len(z))] = 1.0
+            self._spread.scatter += one @ z
+        else:
+            rows, ends = z[np.argsort(block, kind="stable")], np.cumsum(added)
+            for b in np.flatnonzero(added):
+                part = rows[ends[b] - added[b] : ends[b]]
+                self._spread.scatter[b] += part.T @ part
+
+    def spread(self) -> BlockSpread:
+        """Scatter of the blocks of these rows; it is used up."""
+        out = self._spread
+        if self._centre is not None:
+            out.counts = self._counts.copy()
+            gap = self._sums / np.maximum(self._counts, 1)[:, None]
+            squares = gap[:, :, None] * gap[:, None, :] if out.whole else gap**2
+            out.scatter -= self._counts.reshape(-1, *[1] * (out.scatter.ndim - 1)) * squares
+            out.means = np.where(self._counts[:, None] > 0, self._centre + gap, 0.0)
+        return out
 
     def moments(self) -> BlockMoments:
         """The state of these rows; the sums are used up.

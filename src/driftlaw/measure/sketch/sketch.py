@@ -27,6 +27,7 @@ from driftlaw.measure.sketch.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch.named import NamedCounts
+from driftlaw.measure.sketch.spread import BlockSpread
 
 Array = NDArray[np.float64]
 #: Numbers of a chunk that is handled at once: it stays in the processor's cache.
@@ -62,6 +63,7 @@ class Sketch:
             raise InputError(f"first_row is {first_row}", "give the number of rows before this part, 0 or more")
         self.features = features
         self._moments = BlockMoments.empty(blocks, features.dimension)
+        self._spread: BlockSpread | None = BlockSpread.empty(blocks, features.dimension)
         self._cells = np.zeros((len(features.counted), len(features.edges) + 1), np.int64)
         self._counter = Cells(features.edges)
         self._categories = {name: np.zeros(len(c) + 1, np.int64) for name, c in features.categories.items()}
@@ -102,6 +104,11 @@ class Sketch:
     def covariance(self) -> Array:
         """``[k, k]`` unbiased covariance of the features of all rows; NaN with fewer than two."""
         return self._moments.covariance
+
+    @property
+    def spread(self) -> BlockSpread | None:
+        """How the rows of each block spread; None of a file of a version that did not keep it."""
+        return self._spread
 
     @property
     def missing(self) -> dict[str, int]:
@@ -161,7 +168,10 @@ class Sketch:
             beyond += self._counter.beyond(z if self.features.counts_features else encoded.raw[part])
             sums.add(z, block[part])
             del z  # the next chunk takes its place in the cache
-        self._moments.include(sums.moments())  # nothing has changed before, nothing can fail after
+        moments = sums.moments()
+        spread = sums.spread()  # nothing has changed before, nothing can fail after
+        self._moments.include(moments)
+        self._spread = None if self._spread is None else self._spread.merge(spread)
         self._cells += between(beyond)
         for name, codes in encoded.codes.items():
             self._categories[name] += np.bincount(codes[codes >= 0], minlength=len(self._categories[name]))
@@ -186,6 +196,8 @@ class Sketch:
             )
         merged = Sketch(self.features, self.blocks, max(self._next, other._next))
         merged._moments = self._moments.merge(other._moments)
+        both = self._spread is not None and other._spread is not None
+        merged._spread = self._spread.merge(other._spread) if both else None  # type: ignore[union-attr,arg-type]
         merged._cells = self._cells + other._cells
         merged._categories = {name: c + other._categories[name] for name, c in self._categories.items()}
         merged._missing = self._missing + other._missing
@@ -223,6 +235,7 @@ class Sketch:
             "means": m.means,
             "scatter": m.scatter[np.triu_indices(self.features.dimension)],
             "cells": self._cells,
+            **({} if self._spread is None else self._spread.arrays()),
             **{f"categories.{i}": c for i, c in enumerate(self._categories.values())},
             **self.features.arrays(),
         }
@@ -254,6 +267,7 @@ class Sketch:
         scatter = np.zeros((k, k), order="F")
         scatter[np.triu_indices(k)] = arrays["scatter"]
         sketch._moments = BlockMoments(np.array(arrays["counts"]), np.array(arrays["means"]), scatter)
+        sketch._spread = BlockSpread.build(arrays["counts"], arrays["means"], arrays)
         sketch._cells = np.array(arrays["cells"])
         sketch._categories = {name: np.array(arrays[f"categories.{i}"]) for i, name in enumerate(phi.categories)}
         extent = description.get("extent")

@@ -1,0 +1,1 @@
+"""Tests and intervals behind an audit, from the sums of sketches alone."""
