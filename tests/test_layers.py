@@ -12,6 +12,7 @@ FLOORS = (
     ("estimate",),
     ("seeding", "files"),
     ("records", "config"),
+    ("kinds",),
     ("native",),
     ("process",),
     ("data", "learn", "measure", "theory"),

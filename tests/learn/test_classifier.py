@@ -3,8 +3,8 @@ import torch
 
 from driftlaw.data import as_source
 from driftlaw.errors import ConfigError, InputError
+from driftlaw.kinds import CLASSIFIERS
 from driftlaw.learn.classifier import ConvClassifier
-from driftlaw.learn.config import rebuild
 from driftlaw.seeding import generator
 
 SMALL = ConvClassifier(width=4, features=16, least_steps=40)
@@ -60,7 +60,7 @@ def test_state_and_config_round_trip():
     model = SMALL.fit(x, y, classes=3, seed=0)
     back = SMALL.load(model.state(), (1, 8, 8), trained_on=60)
     assert torch.equal(back.features(x), model.features(x))
-    assert rebuild(ConvClassifier, SMALL.config()) == SMALL
+    assert CLASSIFIERS.build(SMALL.config()) == SMALL
     with pytest.raises(InputError, match=r"not of a classifier of rows \[3, 8, 8\]"):
         SMALL.load(model.state(), (3, 8, 8))
 

@@ -34,7 +34,7 @@ def test_defaults_fill_what_is_missing():
     ("config", "words"),
     [
         ({"kind": "kdee"}, "'kde'"),
-        ({}, "unknown estimator kind None"),
+        ({}, "estimator needs a kind"),
         ({"kind": "kde", "bandwith": 1.0}, "Did you mean 'bandwidth'"),
         ({"kind": "kde", "bandwidth": -0.1}, "bandwidth = -0.1"),
         ({"kind": "kde", "bandwidth": "scot"}, "bandwidth = 'scot'"),

@@ -267,7 +267,7 @@ class TestFiles:
             assert describe(f"a/b.{ending}") == {"kind": "torchscript", "path": f"a/b.{ending}"}
         for features, message in (
             ("efficientnet", "Did you mean 'efficientnet-lite0'"),
-            ({"kind": "onnx"}, "need the setting 'path'"),
+            ({"kind": "onnx"}, "needs the setting 'path'"),
             ({"kind": "onnx", "path": "x", "siz": 3}, "no setting 'siz'. Did you mean 'size'"),
             ({"kind": "onnx", "path": 3}, "path = 3"),
             ({"kind": "onnx", "path": "x", "std": 0}, "positive"),

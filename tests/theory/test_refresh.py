@@ -101,7 +101,7 @@ def test_parse(text, policy):
     ("text", "message"),
     [
         ("fixd:0.5", "Did you mean 'fixed'"),
-        ("fixed", "needs alpha"),
+        ("fixed", "needs the setting 'alpha'"),
         ("fixed:half", "not a number"),
         ("fixed:0.5,0.1", "takes 1"),
         ("replace:1", "takes 0"),
@@ -121,10 +121,11 @@ def test_parse_refuses(text, message):
     ("config", "message"),
     [
         ({"alpha": 0.5}, "needs a kind"),
-        ("fixed", "needs a kind"),
+        ("fixed", "needs the setting 'alpha'"),
+        (["fixed"], "policy is a list without rows"),
         ({"kind": "fixed", "alhpa": 0.5}, "Did you mean 'alpha'"),
-        ({"kind": "replace", "alpha": 0.5}, "takes no keys"),
-        ({"kind": "window", "fresh": 0.5}, "needs k"),
+        ({"kind": "replace", "alpha": 0.5}, "takes none"),
+        ({"kind": "window", "fresh": 0.5}, "needs the setting 'k'"),
         ({"kind": "fixed", "alpha": "0.5"}, r"\[0, 1\]"),
         ({"kind": "fixed", "alpha": True}, r"\[0, 1\]"),
         ({"kind": "schedule", "alphas": 0.5}, "list of fractions"),

@@ -61,7 +61,7 @@ def study_from(
             raise ConfigError(f"--set {text!r} is not key=value", "write for example --set estimator.bandwidth=0.4")
         try:
             apply_setting(resolved, key.strip(), yaml.safe_load(value))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
     return Study.from_config(resolved)
 

@@ -17,11 +17,22 @@ NAMES = ("gmm", "digits", "fashion-mnist", "cifar10")
 _DIGITS_ROWS, _DIGITS_HELD_OUT = 1797, 597
 
 
-def gmm() -> DensitySource:
-    """Five equal Gaussians in ten dimensions: the mixture of [KTV]'s study."""
+def gmm(weights: Any = None, means: Any = None, covariances: Any = None) -> DensitySource:
+    """A Gaussian mixture; without parts five equal Gaussians in ten dimensions, the mixture of [KTV]'s study.
+
+    Args:
+        weights: ``[k]``.
+        means: ``[k, d]``.
+        covariances: as for :class:`~driftlaw.process.laws.mixture.GaussianMixture`.
+
+    Raises:
+        ConfigError: some parts without the others.
+    """
     from driftlaw.process.laws.mixture import GaussianMixture
 
-    return DensitySource(GaussianMixture.paper(), "gmm")
+    parts = {"weights": weights, "means": means, "covariances": covariances}
+    given = {name: part for name, part in parts.items() if part is not None}
+    return DensitySource(GaussianMixture.from_config(given) if given else GaussianMixture.paper(), "gmm")
 
 
 def digits(held_out: float | int = _DIGITS_HELD_OUT, seed: int = 0) -> FiniteSource:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from driftlaw.data.arrays import ArraySource
-from driftlaw.data.builtin import NAMES, cifar10, digits, fashion_mnist, gmm
+from driftlaw.data.builtin import NAMES
 from driftlaw.data.density import DensitySource
 from driftlaw.data.images import ImageFolder
 from driftlaw.data.source import DataSource
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError, nearest
+from driftlaw.kinds import SOURCES
 from driftlaw.process.score import Law
-
-_NAMED: dict[str, Callable[..., DataSource]] = {
-    "gmm": gmm,
-    "digits": digits,
-    "fashion-mnist": fashion_mnist,
-    "cifar10": cifar10,
-}
-_KINDS: dict[str, Callable[..., DataSource]] = _NAMED | {"array": ArraySource.from_file, "images": ImageFolder}
 
 
 def as_source(obj: object) -> DataSource:
@@ -50,8 +40,8 @@ def as_source(obj: object) -> DataSource:
         return ArraySource(obj)
     if isinstance(obj, Mapping):
         return build(obj)
-    if isinstance(obj, str) and obj in _NAMED:
-        return _NAMED[obj]()
+    if isinstance(obj, str) and obj in SOURCES and not any(SOURCES.settings(obj).values()):
+        return build({"kind": obj})
     if isinstance(obj, str | Path):
         path = Path(obj).expanduser()
         if path.is_dir():
@@ -81,35 +71,5 @@ def build(config: Mapping[str, Any]) -> DataSource:
     Raises:
         ConfigError: an unknown kind or key (with the nearest valid one), a missing key, or a value that does not fit.
     """
-    settings = {str(k): v for k, v in config.items()}
-    kind = settings.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ConfigError(f"the source has no usable kind: {kind!r}", nearest(str(kind), _KINDS))
-    if kind == "gmm" and settings:
-        from driftlaw.process.laws.mixture import GaussianMixture
-
-        return DensitySource(GaussianMixture.from_config(config), "gmm")
-    factory = _KINDS[kind]
-    adapters = _settings(factory)
-    for key in settings:
-        if key not in adapters:
-            raise ConfigError(f"a source of kind {kind!r} has no setting {key!r}", nearest(key, adapters))
-    required = inspect.signature(factory).parameters.values()
-    if missing := [p.name for p in required if p.default is p.empty and p.name not in settings]:
-        raise ConfigError(f"a source of kind {kind!r} needs {', '.join(missing)}", f"add {missing[0]}")
-    for key, value in settings.items():
-        try:
-            settings[key] = adapters[key].validate_python(value)
-        except ValidationError as error:
-            reasons = " or ".join(dict.fromkeys(e["msg"] for e in error.errors()))
-            raise ConfigError(
-                f"{key} = {value!r} cannot be used for a source of kind {kind!r}: {reasons}", ""
-            ) from None
-    return factory(**settings)
-
-
-@cache
-def _settings(factory: Callable[..., DataSource]) -> dict[str, TypeAdapter[Any]]:
-    function = factory.__init__ if inspect.isclass(factory) else factory
-    hints = get_type_hints(function)
-    return {name: TypeAdapter(hints[name]) for name in inspect.signature(factory).parameters}
+    source: DataSource = SOURCES.build(config)
+    return source

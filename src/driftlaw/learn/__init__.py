@@ -6,12 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from driftlaw.errors import ConfigError, nearest
+from driftlaw.kinds import ESTIMATORS
 from driftlaw.learn.command import Command
-from driftlaw.learn.config import rebuild
 from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.denoiser.pipeline import from_diffusers, pipeline_generator
@@ -44,23 +40,13 @@ __all__ = [
     "pipeline_generator",
 ]
 
-_KINDS: dict[
-    str, type[KDE] | type[GaussianMLE] | type[MixtureEM] | type[Denoiser] | type[Command] | type[CallableEstimator]
-] = {
-    "kde": KDE,
-    "gaussian": GaussianMLE,
-    "mixture-em": MixtureEM,
-    "denoiser": Denoiser,
-    "command": Command,
-    "callable": CallableEstimator,
-}
 
-
-def build(config: Mapping[str, Any]) -> Estimator:
+def build(config: object) -> Estimator:
     """Inverse of ``Estimator.config()``.
 
     Args:
-        config: ``kind`` (kde, gaussian, mixture-em, denoiser, command or callable) and that estimator's settings.
+        config: a mapping with a ``kind`` (kde, gaussian, mixture-em, denoiser, command, callable or an own one) and
+            that estimator's settings; a kind alone; or an estimator.
 
     Raises:
         ConfigError: no kind, an unknown kind or setting (with the nearest valid name), or a value out of range.
@@ -69,7 +55,5 @@ def build(config: Mapping[str, Any]) -> Estimator:
         >>> build({"kind": "kde", "bandwidth": 0.5})
         KDE(bandwidth=0.5, t0=0.0)
     """
-    kind = config.get("kind")
-    if kind not in _KINDS:
-        raise ConfigError(f"unknown estimator kind {kind!r}", nearest(str(kind), _KINDS))
-    return rebuild(_KINDS[kind], config)
+    estimator: Estimator = ESTIMATORS.build(config)
+    return estimator

@@ -19,15 +19,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pydantic import Field
 from torch import Tensor, nn
 
+from driftlaw.config import Described, validate
 from driftlaw.errors import InputError
-from driftlaw.learn.config import describe, validate
 from driftlaw.learn.denoiser.network import initialise
 from driftlaw.learn.rows import check_rows, check_shape
 from driftlaw.seeding import generator
@@ -72,7 +72,7 @@ class ConvNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class ConvClassifier:
+class ConvClassifier(Described):
     """Settings of a fit; :meth:`fit` trains it.
 
     Args:
@@ -96,6 +96,7 @@ class ConvClassifier:
         (torch.Size([200, 8]), True)
     """
 
+    kind: ClassVar[str] = "classifier"
     width: Annotated[int, Field(ge=1, le=1024)] = 16
     features: Annotated[int, Field(ge=1, le=4096)] = 96
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
@@ -106,10 +107,6 @@ class ConvClassifier:
 
     def __post_init__(self) -> None:
         validate(self)
-
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description, kind "classifier"."""
-        return describe("classifier", self)
 
     def network(self, shape: tuple[int, ...], classes: int, g: torch.Generator | None = None) -> ConvNet:
         """The network, initialised from `g` (or left as allocated, to be loaded, without one)."""

@@ -35,8 +35,8 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from driftlaw.config import Described, validate
 from driftlaw.errors import ConfigError, InputError
-from driftlaw.learn.config import describe, validate
 from driftlaw.learn.denoiser.training import fingerprint
 from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
 from driftlaw.learn.estimator import ALONE, FitContext
@@ -53,7 +53,7 @@ def _words(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Described):
     """A program as the learner of a study: see this module's page for the contract.
 
     The model is known by its samples: no score, no density, so only measures between samples are available.
@@ -71,6 +71,7 @@ class Command:
         ('python', 'train.py', '--epochs', '3')
     """
 
+    kind: ClassVar[str] = "command"
     #: A dry run does not call the program.
     probes: ClassVar[bool] = False
 
@@ -136,10 +137,6 @@ class Command:
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DrawnSamples:
         """Inverse of :meth:`DrawnSamples.state`."""
         return load_rows(state, shape, str(self))
-
-    def config(self) -> dict[str, Any]:
-        """Mapping with ``kind: command``."""
-        return describe("command", self)
 
     def _write_job(self, folder: Path, keep: Path, data: Tensor, n: int, context: FitContext) -> Path:
         images = folder / "training" if self.png else None

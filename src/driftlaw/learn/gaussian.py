@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from driftlaw.config import Described, validate
 from driftlaw.errors import InputError
-from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.exact import ExactModel, load_mixture
 from driftlaw.learn.rows import check_rows
@@ -26,7 +26,7 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class GaussianMLE:
+class GaussianMLE(Described):
     """One Gaussian with full covariance.
 
     Args:
@@ -41,6 +41,7 @@ class GaussianMLE:
         torch.Size([1, 2, 2])
     """
 
+    kind: ClassVar[str] = "gaussian"
     unbiased: bool = False
     ridge: Number = 0.0
     t0: Number = 0.0
@@ -73,7 +74,3 @@ class GaussianMLE:
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
         """Inverse of :meth:`ExactModel.state`."""
         return load_mixture(state, shape)
-
-    def config(self) -> dict[str, Any]:
-        """Mapping with ``kind: gaussian``."""
-        return describe("gaussian", self)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from driftlaw.config import Described, validate
 from driftlaw.errors import InputError
-from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.exact import ExactModel, check_state
 from driftlaw.learn.rows import check_rows
@@ -30,7 +30,7 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class KDE:
+class KDE(Described):
     """Gaussian kernel density estimate, sampled at t0.
 
     Args:
@@ -46,6 +46,7 @@ class KDE:
         torch.Size([5, 2])
     """
 
+    kind: ClassVar[str] = "kde"
     bandwidth: Number | Literal["scott", "silverman"] = "scott"
     t0: Number = 0.0
 
@@ -66,10 +67,6 @@ class KDE:
         """Inverse of :meth:`ExactModel.state`."""
         check_state(state, ("centres", "bandwidth", "t0"), "centres", shape)
         return KDEModel(KernelMixture(state["centres"], float(state["bandwidth"])), float(state["t0"]), shape)
-
-    def config(self) -> dict[str, Any]:
-        """Mapping with ``kind: kde``."""
-        return describe("kde", self)
 
     def population_tail(self, v_q: float) -> float | None:
         r"""Largest per-coordinate component variance of the law averaged over training draws.

@@ -9,15 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from driftlaw import seeding
+from driftlaw.config import Described, validate
 from driftlaw.errors import InputError
-from driftlaw.learn.config import describe, validate
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.exact import ExactModel, load_mixture
 from driftlaw.learn.rows import check_rows
@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
-class MixtureEM:
+class MixtureEM(Described):
     """Gaussian mixture with a given number of components.
 
     Args:
@@ -44,6 +44,7 @@ class MixtureEM:
         torch.Size([2, 2])
     """
 
+    kind: ClassVar[str] = "mixture-em"
     components: Count
     covariance: Literal["full", "diag", "spherical"] = "full"
     starts: Count = 1
@@ -89,7 +90,3 @@ class MixtureEM:
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
         """Inverse of :meth:`ExactModel.state`."""
         return load_mixture(state, shape)
-
-    def config(self) -> dict[str, Any]:
-        """Mapping with ``kind: mixture-em``."""
-        return describe("mixture-em", self)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driftlaw.errors import ConfigError, nearest
+from driftlaw.errors import ConfigError
+from driftlaw.kinds import CLASSIFIERS
 from driftlaw.learn.classifier import ConvClassifier
-from driftlaw.learn.config import rebuild
 from driftlaw.measure.features import network_kinds
 
 #: Feature spaces that need no network.
@@ -26,25 +26,16 @@ def validated(features: Any) -> str | dict[str, Any]:
         ConfigError: unknown, with the nearest valid name.
     """
     if isinstance(features, Mapping):
-        if features.get("kind") == "classifier":
-            rebuild(ConvClassifier, features)
-        elif features.get("kind") in network_kinds.KINDS:
-            network_kinds.describe(features)
+        if features.get("kind") in CLASSIFIERS:
+            CLASSIFIERS.build(features)
         else:
-            _unknown(features.get("kind"))
+            network_kinds.describe(features, (*PLAIN, *CLASSIFIERS.names()))
         return {str(k): v for k, v in features.items()}
     if not isinstance(features, str):
         raise ConfigError(f"measures.features is a {type(features).__name__}", "give a name, a path or a mapping")
-    if features not in (*PLAIN, "classifier"):
-        if "." not in features and ":" not in features and features not in network_kinds.KINDS:
-            _unknown(features)
-        network_kinds.describe(features)
+    if features not in (*PLAIN, *CLASSIFIERS.names()):
+        network_kinds.describe(features, (*PLAIN, *CLASSIFIERS.names()))
     return features
-
-
-def _unknown(kind: object) -> None:
-    names = (*PLAIN, "classifier", *network_kinds.KINDS)
-    raise ConfigError(f"unknown features {kind!r}", nearest(str(kind), names) + "; or give the path of an ONNX file")
 
 
 def is_network(features: str | Mapping[str, Any]) -> bool:
@@ -54,8 +45,5 @@ def is_network(features: str | Mapping[str, Any]) -> bool:
 
 def classifier_of(features: str | Mapping[str, Any]) -> ConvClassifier | None:
     """The classifier that the run trains for these features, if it trains one."""
-    if features == "classifier":
-        return ConvClassifier()
-    if isinstance(features, Mapping) and features.get("kind") == "classifier":
-        return rebuild(ConvClassifier, features)
-    return None
+    kind = features if isinstance(features, str) else features.get("kind")
+    return CLASSIFIERS.build(features) if kind in CLASSIFIERS else None

@@ -14,44 +14,20 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from driftlaw import data as data_layer
-from driftlaw import learn as learn_layer
-from driftlaw.data.source import DataSource
+from driftlaw.config import check_depth, shown
+from driftlaw.data.registry import as_source
 from driftlaw.errors import ConfigError, DriftlawError, nearest
-from driftlaw.learn.estimator import Estimator
+from driftlaw.kinds import ESTIMATORS, FAMILIES
 from driftlaw.loop.feature_kinds import validated
 from driftlaw.theory import refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
 
 
-def _source(value: Any) -> DataSource:
-    return data_layer.build(value) if isinstance(value, Mapping) else data_layer.as_source(value)
-
-
-def _estimator(value: Any) -> Estimator:
-    if isinstance(value, Mapping):
-        return learn_layer.build(value)
-    if not isinstance(value, Estimator):
-        raise ConfigError(
-            f"estimator is a {type(value).__name__} without fit, load and config",
-            "use dl.KDE, dl.GaussianMLE, dl.MixtureEM, dl.Denoiser or an object with these three methods",
-        )
-    return value
-
-
-def _policy(value: Any) -> Policy:
-    if isinstance(value, Mapping):
-        return refresh.build(value)
-    if isinstance(value, str):
-        return refresh.parse(value)
+def _policy(value: Any) -> Policy | AdaptivePolicy:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return refresh.FixedFraction(float(value))
-    if not callable(getattr(value, "rows", None)) and not isinstance(value, AdaptivePolicy):
-        raise ConfigError(
-            f"policy is a {type(value).__name__} without rows(N)", "use dl.FixedFraction(0.5) or another policy"
-        )
-    return value  # type: ignore[no-any-return]
+    return value if isinstance(value, AdaptivePolicy) else refresh.build(value)
 
 
 class _Config(BaseModel):
@@ -124,8 +100,8 @@ class Study(_Config):
         5
     """
 
-    source: Annotated[Any, BeforeValidator(_source)]
-    estimator: Annotated[Any, BeforeValidator(_estimator)]
+    source: Annotated[Any, BeforeValidator(as_source)]
+    estimator: Annotated[Any, BeforeValidator(ESTIMATORS.build)]
     policy: Annotated[Any, BeforeValidator(_policy)]
     samples: int = Field(1000, ge=2, le=100_000_000)
     generations: int = Field(5, ge=1, le=100_000)
@@ -150,11 +126,8 @@ class Study(_Config):
             ConfigError: a part that cannot be written, such as an array in memory or an own estimator without config.
         """
         values: dict[str, Any] = {"name": self.name or self.source.name}
-        for part in ("source", "estimator", "policy"):
-            describe = getattr(getattr(self, part), "config", None)
-            if describe is None:
-                raise ConfigError(f"the {part} has no config(), so this study cannot be written to YAML", "give it one")
-            values[part] = describe()
+        for part, kinds in FAMILIES.items():
+            values[part] = kinds.describe(getattr(self, part))
         for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
         return values | {"measures": self.measures.model_dump()}
@@ -164,6 +137,7 @@ class Study(_Config):
         """Build a study from plain data."""
         if not isinstance(config, Mapping):
             raise ConfigError(f"a study is a mapping of keys, got {type(config).__name__}")
+        check_depth(config)
         return cls(**{str(k): v for k, v in config.items()})
 
     def is_described_by(self, config: Mapping[str, Any]) -> bool:
@@ -233,7 +207,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read the study {path} ({error})", "give a YAML file or the name of a study"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML ({' '.join(str(error).split())})", "correct it there") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds a {type(config).__name__}, not a mapping of study keys")
@@ -253,4 +227,4 @@ def _readable(error: ValidationError, model: type[BaseModel]) -> DriftlawError:
         return ConfigError(f"unknown key {where!r}{more}", nearest(where.split(".")[-1], model.model_fields))
     if first["type"] == "missing":
         return ConfigError(f"{where} is missing{more}", f"a {model.__name__} needs it")
-    return ConfigError(f"{where} = {first['input']!r} is not valid: {first['msg']}{more}")
+    return ConfigError(f"{where} = {shown(first['input'])} is not valid: {first['msg']}{more}")

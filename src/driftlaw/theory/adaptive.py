@@ -36,10 +36,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from driftlaw.config import Described
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.theory.planning import DriftModel, check_budget, check_confidence
-from driftlaw.theory.refresh import KINDS, Array, check_horizon
+from driftlaw.theory.refresh import Array, check_horizon
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _shrunk(measured: Estimate, expected: float, variance: float) -> tuple[float
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(Described):
     """The smallest fraction of fresh data that keeps the next generation's drift within a budget.
 
     Drift is measured as :math:`|c_n|^2` in the feature coordinates of the study (``measures.features``), a lower bound
@@ -199,10 +200,3 @@ class Adaptive:
             "the rows of an adaptive policy are known only after each generation",
             "take them from the records of the run: record.fresh and record.mixing",
         )
-
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind, "budget": self.budget, "horizon": self.horizon, "confidence": self.confidence}
-
-
-KINDS[Adaptive.kind] = Adaptive

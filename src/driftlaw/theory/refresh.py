@@ -26,14 +26,16 @@ Reference: this project, theory section 4. ``FixedFraction`` is the recursion of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.config import Described, shown
+from driftlaw.errors import ConfigError, InputError
+from driftlaw.kinds import POLICIES
 
 Array = NDArray[np.float64]
 #: How far a row of weights may be from summing to one.
@@ -103,13 +105,15 @@ def check_rows(fresh: ArrayLike, mixing: ArrayLike) -> tuple[Array, Array]:
 def _fraction(name: str, value: Any) -> float:
     number = not isinstance(value, bool | np.bool_) and isinstance(value, int | float | np.integer | np.floating)
     if not number or math.isnan(value) or not 0 <= value <= 1:
-        raise ConfigError(f"{name} must be a fraction in [0, 1], got {value!r}", "0 is no fresh data, 1 is only fresh")
+        raise ConfigError(
+            f"{name} must be a fraction in [0, 1], got {shown(value)}", "0 is no fresh data, 1 is only fresh"
+        )
     return float(value)
 
 
 def _fractions(name: str, values: Any) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ConfigError(f"{name} must be a list of fractions, got {values!r}", "use Schedule([0.5, 0.1, ...])")
+        raise ConfigError(f"{name} must be a list of fractions, got {shown(values)}", "use Schedule([0.5, 0.1, ...])")
     fractions = tuple(_fraction(f"{name}[{i}]", value) for i, value in enumerate(values))
     if not fractions:
         raise ConfigError(f"{name} must hold at least one fraction", "use Schedule([0.5, 0.1, ...])")
@@ -125,7 +129,7 @@ def _last_model(fresh: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Replace:
+class Replace(Described):
     """Each generation is trained only on the one before it: q_i = p_hat^i."""
 
     kind: ClassVar[str] = "replace"
@@ -135,13 +139,9 @@ class Replace:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _last_model(np.zeros(check_horizon(N)))
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind}
-
 
 @dataclass(frozen=True)
-class FixedFraction:
+class FixedFraction(Described):
     """A constant share of fresh data: q_i = alpha p + (1 - alpha) p_hat^i [KTV].
 
     Args:
@@ -162,13 +162,9 @@ class FixedFraction:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _last_model(np.full(check_horizon(N), self.alpha))
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind, "alpha": self.alpha}
-
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Described):
     """A share of fresh data per generation: q_i = a_i p + (1 - a_i) p_hat^i.
 
     A schedule is never extended silently: asking for more generations than it has fractions is an error.
@@ -200,10 +196,6 @@ class Schedule:
             )
         return _last_model(np.array(self.alphas[:N]))
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind, "alphas": list(self.alphas)}
-
 
 def _window_rows(N: int, k: int, fresh: float) -> tuple[Array, Array]:
     """Rows of q_i = a p + (1 - a) mean of p_hat^j over the last min(k, i + 1) models."""
@@ -213,7 +205,7 @@ def _window_rows(N: int, k: int, fresh: float) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Accumulate:
+class Accumulate(Described):
     """Keep everything, in equal blocks: q_i = (p_hat^0 + ... + p_hat^i) / (i + 1), p_hat^0 the kept real set.
 
     No fresh data are drawn; the training set of generation i + 1 has i + 1 blocks of n rows.
@@ -226,13 +218,9 @@ class Accumulate:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _window_rows(check_horizon(N), N, 0.0)
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind}
-
 
 @dataclass(frozen=True)
-class AccumulateSubsample:
+class AccumulateSubsample(Described):
     """The law of `Accumulate` at constant cost: n rows drawn from the pool of everything so far."""
 
     kind: ClassVar[str] = "accumulate-subsample"
@@ -242,13 +230,9 @@ class AccumulateSubsample:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _window_rows(check_horizon(N), N, 0.0)
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind}
-
 
 @dataclass(frozen=True)
-class Window:
+class Window(Described):
     """Fresh data and the last k models in equal shares: q_i = a p + (1 - a) mean(p_hat^{i-k+1}, ..., p_hat^i).
 
     Args:
@@ -267,7 +251,7 @@ class Window:
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise ConfigError(
-                f"k must be a whole number >= 1, got {self.k!r}", "Window(1, fresh=a) is FixedFraction(a)"
+                f"k must be a whole number >= 1, got {shown(self.k)}", "Window(1, fresh=a) is FixedFraction(a)"
             )
         object.__setattr__(self, "k", int(self.k))
         object.__setattr__(self, "fresh", _fraction("fresh", self.fresh))
@@ -276,19 +260,12 @@ class Window:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _window_rows(check_horizon(N), self.k, self.fresh)
 
-    def config(self) -> dict[str, Any]:
-        """YAML-ready description."""
-        return {"kind": self.kind, "k": self.k, "fresh": self.fresh}
 
-
-#: Built-in policies by the ``kind`` of their configuration; :mod:`driftlaw.theory.adaptive` adds its own.
-KINDS: dict[str, type[Any]] = {
-    kind.kind: kind for kind in (Replace, FixedFraction, Schedule, Accumulate, AccumulateSubsample, Window)
-}
-
-
-def build(config: Mapping[str, Any]) -> Policy:
+def build(config: object) -> Policy:
     """The policy that a configuration describes; inverse of ``policy.config()``.
+
+    Args:
+        config: a mapping with a ``kind``, a word such as ``fixed:0.5`` (see :func:`parse`), or a policy.
 
     Raises:
         ConfigError: no or an unknown kind, an unknown or missing key, or a value that cannot be used.
@@ -297,20 +274,7 @@ def build(config: Mapping[str, Any]) -> Policy:
         >>> build({"kind": "fixed", "alpha": 0.5})
         FixedFraction(alpha=0.5)
     """
-    if not isinstance(config, Mapping) or "kind" not in config:
-        raise ConfigError(f"a policy needs a kind, got {config!r}", f"Valid names: {', '.join(sorted(KINDS))}")
-    arguments = dict(config)
-    kind = str(arguments.pop("kind"))
-    if kind not in KINDS:
-        raise ConfigError(f"unknown policy kind {kind!r}", nearest(kind, KINDS))
-    known = {f.name: f.default is MISSING for f in fields(KINDS[kind])}
-    for key in arguments:
-        if key not in known:
-            fix = nearest(str(key), known) if known else "it takes no keys"
-            raise ConfigError(f"policy {kind!r} has no key {key!r}", fix)
-    if missing := [name for name, required in known.items() if required and name not in arguments]:
-        raise ConfigError(f"policy {kind!r} needs {', '.join(missing)}", f"add the key {missing[0]!r}")
-    policy: Policy = KINDS[kind](**arguments)
+    policy: Policy = parse(config) if isinstance(config, str) else POLICIES.build(config)
     return policy
 
 
@@ -330,13 +294,13 @@ def parse(text: str) -> Policy:
         numbers = [int(word) if word.lstrip("+-").isdigit() else float(word) for word in words]
     except ValueError:
         fix = "write for example fixed:0.5, schedule:1,0,0.5 or window:3,0.1"
-        raise ConfigError(f"policy {text!r} has an argument that is not a number", fix) from None
+        raise ConfigError(f"policy {shown(text)} has an argument that is not a number", fix) from None
     if kind == Schedule.kind:
         return build({"kind": kind, "alphas": numbers})
-    names = [f.name for f in fields(KINDS[kind])] if kind in KINDS else []
-    if kind in KINDS and len(numbers) > len(names):
+    names = list(POLICIES.settings(kind))
+    if len(numbers) > len(names):
         raise ConfigError(
-            f"policy {text!r} has {len(numbers)} arguments, {kind} takes {len(names)}",
+            f"policy {shown(text)} has {len(numbers)} arguments, {kind} takes {len(names)}",
             f"write {':'.join([kind, ','.join(names)]) if names else kind}",
         )
     return build({"kind": kind, **dict(zip(names, numbers, strict=False))})

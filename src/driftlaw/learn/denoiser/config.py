@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from driftlaw.config import Described, validate
 from driftlaw.errors import ConfigError
-from driftlaw.learn.config import describe, validate
 from driftlaw.process.ddpm import betas, chain_times
 
 Count = Annotated[int, Field(ge=1)]
@@ -22,7 +22,7 @@ DEFAULT_T0, DEFAULT_T = 1e-3, 6.0
 
 
 @dataclass(frozen=True)
-class DenoiserConfig:
+class DenoiserConfig(Described):
     """The settings of :class:`~driftlaw.learn.denoiser.learner.Denoiser`.
 
     Args:
@@ -73,6 +73,7 @@ class DenoiserConfig:
         processes: processes that share each batch, one per GPU on CUDA.
     """
 
+    kind: ClassVar[str] = "denoiser"
     net: Literal["auto", "mlp", "unet", "diffusers-unet"] = "auto"
     width: Count | None = None
     blocks: Count | None = None
@@ -184,7 +185,3 @@ class DenoiserConfig:
         if self.compile == "auto":
             return device != "cpu" and min(self.steps, self.warm_steps) >= 2000
         return self.compile
-
-    def config(self) -> dict[str, Any]:
-        """Mapping with ``kind: denoiser``."""
-        return describe("denoiser", self)

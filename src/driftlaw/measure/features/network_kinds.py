@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from driftlaw.config import check_depth, check_keys, known, shown
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError, nearest
 from driftlaw.measure.features.network import AS_THEY_ARE, FeatureNetwork, Preprocessing, usable_device
 
@@ -54,12 +55,13 @@ _ENDINGS = {".onnx": "onnx", ".pt": "torchscript", ".pts": "torchscript", ".ts":
 EFFICIENTNET_SIZE = 64
 
 
-def describe(features: str | Mapping[str, Any]) -> dict[str, Any]:
+def describe(features: str | Mapping[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:
     """A checked mapping with a ``kind``, from a mapping, the name of a packaged network, or the path of a file.
 
     Args:
         features: for example ``"efficientnet-lite0"``, ``"features.onnx"``, ``"net.py:build"`` or
             ``{"kind": "onnx", "path": "features.onnx", "size": 32, "scale": 1}``.
+        others: what the caller also knows by name, for the message.
 
     Raises:
         ConfigError: an unknown kind or setting (with the nearest valid one), or a missing setting.
@@ -78,19 +80,15 @@ def describe(features: str | Mapping[str, Any]) -> dict[str, Any]:
     else:
         given = {str(k): v for k, v in features.items()}
     kind = given.get("kind")
-    if kind not in _SETTINGS:
-        raise ConfigError(f"unknown features {kind!r}", nearest(str(kind), _SETTINGS))
-    required, optional = _SETTINGS[kind]
-    known = (*required, *optional, *_PREPROCESSING)
-    for key in given:
-        if key != "kind" and key not in known:
-            raise ConfigError(f"features of kind {kind!r} have no setting {key!r}", nearest(key, known))
-    for key in required:
-        if key not in given:
-            raise ConfigError(f"features of kind {kind!r} need the setting {key!r}", f"add {key}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        known("features", kind, (*others, *KINDS), "; or give the path of an ONNX file")
+    check_depth(given)
+    required, optional = _SETTINGS[str(kind)]
+    settings = (*required, *optional, *_PREPROCESSING)
+    check_keys(f"the feature network {kind!r}", [key for key in given if key != "kind"], settings, required)
     for key in (*required, *optional):
         if key in given and not isinstance(given[key], str):
-            raise ConfigError(f"{key} = {given[key]!r} of features of kind {kind!r}", "give text")
+            raise ConfigError(f"{key} = {shown(given[key])} of features of kind {kind!r}", "give text")
     _preprocessing(given, AS_THEY_ARE)
     return given
 
