@@ -17,7 +17,7 @@ DENIED = "choose another place or change its permissions"
 
 
 def sha256(data: bytes) -> str:
-    """Hex digest."""
+    """SHA-256 of bytes as a hex digest."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -58,7 +58,7 @@ class Rows:
 
     @property
     def N(self) -> int:  # noqa: N802 (the theory's letter)
-        """Generations."""
+        """Number of generations."""
         return len(self.fresh)
 
     @property
@@ -68,7 +68,7 @@ class Rows:
 
     @property
     def G(self) -> Array:  # noqa: N802
-        """The propagator."""
+        """The propagator of the policy, ``[N, N]``."""
         return propagator(self.pair)
 
     def real(self, i: int) -> float:

@@ -188,7 +188,7 @@ class Coordinates:
 
     @property
     def rank(self) -> int:
-        """r, measured directions."""
+        """Number of measured directions, r."""
         return self.whitening.rank
 
     @cached_property

@@ -133,7 +133,7 @@ class Dynamics:
 
     @property
     def generations(self) -> int:
-        """N."""
+        """Number of generations, N."""
         return len(self.noise) - 1
 
     @property
@@ -148,7 +148,7 @@ class Dynamics:
 
     @property
     def dispersion(self) -> float:
-        """Variance of rho."""
+        """Variance of rho under its posterior weights."""
         mean = float(self.weight @ self.rho)
         return float(self.weight @ (self.rho - mean) ** 2)
 

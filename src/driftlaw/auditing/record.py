@@ -153,7 +153,7 @@ class Audit:
 
     @property
     def drift(self) -> tuple[Estimate, ...]:
-        """D_1..D_N."""
+        """Drift of generations 1..N."""
         return tuple(g.drift for g in self.generations)
 
     def forecast(self, k: int = HORIZON) -> tuple[Estimate, ...]:

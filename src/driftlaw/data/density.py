@@ -53,7 +53,7 @@ class DensitySource:
         return f"DensitySource({self.name!r}, shape={self.shape})"
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        """`n` independent draws."""
+        """Draw `n` independent rows of the law."""
         if n < 0:
             raise InputError(f"{n} rows of {self.name} were asked for", "ask for 0 or more")
         if n == 0:

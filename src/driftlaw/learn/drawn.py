@@ -58,7 +58,7 @@ class DrawnSamples:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """The rows."""
+        """The rows as tensors that rebuild this model."""
         return {"rows": self.rows}
 
 

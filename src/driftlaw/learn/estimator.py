@@ -42,7 +42,7 @@ class Checkpoint(Protocol):
         ...
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint, whole or not at all."""
         ...
 
 
@@ -96,7 +96,7 @@ ALONE = FitContext()
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A learner's configuration."""
+    """A learner's frozen configuration; fitting it returns a model."""
 
     def fit(self, data: Tensor, context: FitContext = ALONE) -> Model:
         """Learn a model from ``[n, ...]`` data."""

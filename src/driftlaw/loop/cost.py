@@ -41,7 +41,7 @@ class PlannedGeneration:
 
     @property
     def total(self) -> int:
-        """Rows in all."""
+        """Number of training rows, fresh and synthetic together."""
         return self.fresh + self.kept + sum(self.models.values())
 
 

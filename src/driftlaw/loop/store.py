@@ -143,13 +143,13 @@ class FileChunks:
         return tensors["rows"] if meta.get("identity") == identity else None
 
     def save(self, index: int, rows: torch.Tensor, identity: str) -> None:
-        """Keep part `index`."""
+        """Keep part `index` of what `identity` names."""
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
         write_tensors(self.folder / f"{index:06d}.safetensors", {"rows": rows}, {"identity": identity})
 
     def clear(self) -> None:
-        """Remove all parts."""
+        """Remove all parts that were kept."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

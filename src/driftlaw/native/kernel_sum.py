@@ -1,7 +1,7 @@
 r"""The compiled twin of the hot sum: kernel_sum.cpp, built at the first large float32 sum.
 
-How it is built, kept and distrusted is the page of :mod:`driftlaw.native.compiled`. Whatever fails, the sums are done
-by PyTorch and :func:`describe` says why.
+See :mod:`driftlaw.native.compiled` for building and verification. If that fails, PyTorch does the sums and
+:func:`describe` says why.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: From so many numbers on compiled passes are used.
+#: Minimum element count for the compiled path.
 LARGE = 1 << 16
 _SUFFIX = {"f": "float32", "d": "float64"}
 #: Edges up to the median, and all edges, of :func:`count`.

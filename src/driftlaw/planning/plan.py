@@ -322,7 +322,7 @@ def _limits(evidence: PlanInputs, level: float, notes: list[str]) -> tuple[float
 
 
 def _start(start: float | str, evidence: PlanInputs, level: float) -> float:
-    """D_0."""
+    """Drift that the plan starts from, D_0."""
     if start != "last":
         if isinstance(start, str):
             raise InputError(f"start {start!r}", 'use a number or "last"')

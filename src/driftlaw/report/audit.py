@@ -31,7 +31,7 @@ class Sheet:
 
 
 def build(audit: Audit) -> str:
-    """See :func:`driftlaw.report.build_audit`."""
+    """Page of an audit; see :func:`driftlaw.report.build_audit`."""
     last = audit.generations[-1]
     dynamics, plural = audit.dynamics, "s" if len(audit.generations) != 1 else ""
     gram = (

@@ -42,7 +42,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Fact:
-    """A key number."""
+    """A key number with its note and interval."""
 
     name: str
     value: str
@@ -81,7 +81,7 @@ def save(html: str, path: Path) -> Path:
 
 
 def build(history: History) -> str:
-    """See :func:`driftlaw.report.build`."""
+    """Page of a run; see :func:`driftlaw.report.build`."""
     if not len(history):
         raise InputError(
             f"{history.directory.path} has no finished generation to report",
@@ -243,7 +243,7 @@ def memory_words(history: History) -> str:
 
 
 def facts(history: History, key: str | None) -> list[Fact]:
-    """The key numbers."""
+    """The key numbers at the head of the page."""
     last, config = history.generations[-1], history.config
     planned = config.get("generations", len(history))
     unfinished = "" if planned == len(history) else f"of {planned} planned: not finished"

@@ -61,7 +61,7 @@ def group_runs(histories: Mapping[str, History]) -> list[Group]:
 
 
 def build(histories: Mapping[str, History], links: Mapping[str, str]) -> str:
-    """See :func:`driftlaw.report.build_sweep`."""
+    """Page of a sweep; see :func:`driftlaw.report.build_sweep`."""
     finished = {label: h for label, h in histories.items() if len(h)}
     if not finished:
         raise InputError("no run of this sweep has a finished generation", "resume the sweep, then report it")

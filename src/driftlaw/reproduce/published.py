@@ -31,5 +31,5 @@ TOLERANCE = 0.02
 
 
 def off(measured: float, expected: float) -> float:
-    """Relative difference."""
+    """Relative difference of a measured from a published number."""
     return abs(measured / expected - 1)

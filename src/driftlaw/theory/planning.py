@@ -114,7 +114,7 @@ class SampleNoise:
         return np.asarray(self.features * (a**2 / self.n_fresh + (1 - a) ** 2 / self.n_synthetic))
 
     def slope(self, alpha: ArrayLike) -> Array:
-        """dJ/dalpha."""
+        """Derivative of J with respect to alpha."""
         a = np.asarray(alpha, dtype=np.float64)
         return np.asarray(2 * self.features * (a / self.n_fresh - (1 - a) / self.n_synthetic))
 

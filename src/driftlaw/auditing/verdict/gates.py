@@ -81,7 +81,7 @@ class Gate:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """What the gate is on, for messages."""
         return f"{self.measure} of {self.column}" if self.column else self.measure
 
 

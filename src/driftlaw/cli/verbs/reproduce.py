@@ -105,7 +105,7 @@ EFFORTS: dict[str, dict[str, int]] = {"smoke": {"reference_steps": 20, "rows": 1
 
 
 def say(what: str) -> None:
-    """Progress on stderr."""
+    """Print one line of progress on stderr."""
     err.print(what, soft_wrap=True)
 
 

@@ -59,7 +59,7 @@ class Plain:
         return nullcontext()
 
     def mean(self, gradient: Tensor) -> None:
-        """Nothing to average."""
+        """Return the gradient as it is: one process has nothing to average."""
 
 
 class Accelerated:
@@ -90,7 +90,7 @@ class Accelerated:
         self.processes: int = self._accelerator.num_processes
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 where asked."""
+        """Compute in bfloat16 where the configuration asks for it."""
         context: AbstractContextManager[Any] = self._accelerator.autocast()
         return context
 

@@ -76,7 +76,7 @@ class Denoiser(DenoiserConfig):
         return net if self.prediction == "edm" else EpsilonNetwork(net, self.levels(), self.prediction)
 
     def _unet(self) -> dict[str, Any]:
-        """Settings of UNet2DModel."""
+        """Settings that build the UNet2DModel of diffusers."""
         if self.unet is not None:
             return self.unet
         width, deep = self.width or 32, len(self.multipliers) - 1

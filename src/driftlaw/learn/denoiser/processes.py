@@ -46,7 +46,7 @@ class FolderCheckpoint:
         return load_file(self.folder / f"{step}.safetensors"), json.loads((self.folder / f"{step}.json").read_text())
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint by a newer one, in one rename."""
         step = f"{meta['state']['step']}-{time.monotonic_ns()}"
         save_file(dict(tensors), self.folder / f"{step}.safetensors")
         (self.folder / f"{step}.json").write_text(json.dumps(dict(meta)))

@@ -97,7 +97,7 @@ class Finished:
     saved: tuple[dict[str, Tensor], dict[str, Any]]
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata."""
+        """Tensors and metadata of the last checkpoint."""
         return self.saved
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -38,11 +38,11 @@ class Run(Protocol):
 
     @property
     def study(self) -> Study:
-        """What is run."""
+        """The study that is run."""
 
     @property
     def device(self) -> str:
-        """Where networks work."""
+        """The device on which networks work."""
 
     @property
     def folder(self) -> Path | None:

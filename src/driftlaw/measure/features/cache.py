@@ -99,17 +99,17 @@ class CachedNetwork:
 
     @property
     def name(self) -> str:
-        """Of the network."""
+        """Name of the wrapped network."""
         return self.network.name
 
     @property
     def dimension(self) -> int:
-        """Of the network."""
+        """Number of features of the wrapped network."""
         return self.network.dimension
 
     @property
     def fingerprint(self) -> str:
-        """Of the network."""
+        """Fingerprint of the wrapped network."""
         return self.network.fingerprint
 
     def __call__(self, rows: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class ArrayEncoder:
         return Encoded(flat, flat.numpy(), {}, {}, extent=extent)
 
     def config(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Description as JSON-ready data; :func:`build` inverts it."""
         return {"kind": "array", "shape": list(self.shape)}
 
 
@@ -248,7 +248,7 @@ class TableEncoder:
         return Encoded(torch.from_numpy(columns), numbers, codes, missing, unseen)
 
     def config(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Description as JSON-ready data; :func:`build` inverts it."""
         columns = [asdict(column) for column in self.columns]
         for column in columns:
             column["categories"] = None if column["categories"] is None else list(column["categories"])

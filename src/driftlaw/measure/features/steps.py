@@ -25,11 +25,11 @@ class Affine:
 
     @property
     def dimension(self) -> int:
-        """K."""
+        """Number of columns that come out."""
         return int(self.matrix.shape[1])
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply the map."""
+        """Apply the step to rows ``[n, d]``."""
         return (x - self.mean) @ self.matrix
 
 
@@ -43,11 +43,11 @@ class Standardise:
 
     @property
     def dimension(self) -> int:
-        """K."""
+        """Number of columns that come out."""
         return int(self.columns.shape[0])
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply the map."""
+        """Apply the step to rows ``[n, d]``."""
         chosen = x if self.dimension == x.shape[1] else x[:, self.columns]
         if row_passes.serves(chosen.numel()):
             return row_passes.standardise(chosen, self.mean, self.scale)
@@ -64,11 +64,11 @@ class Products:
 
     @property
     def dimension(self) -> int:
-        """D + p."""
+        """Number of columns that come out, d + p."""
         return int(self.columns.shape[0] + self.left.shape[0])
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply the map."""
+        """Apply the step to rows ``[n, d]``."""
         return torch.cat([x, x[:, self.left] * x[:, self.right]], dim=1)
 
 
@@ -81,11 +81,11 @@ class Cosine:
 
     @property
     def dimension(self) -> int:
-        """K."""
+        """Number of columns that come out."""
         return int(self.frequencies.shape[1])
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Apply the map."""
+        """Apply the step to rows ``[n, d]``."""
         return math.sqrt(2.0) * torch.cos(z @ self.frequencies + self.phases)
 
 

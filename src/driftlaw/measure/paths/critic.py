@@ -71,7 +71,7 @@ class Draws:
 
 
 class Critic(Protocol):
-    """A potential, frozen."""
+    """A frozen potential whose gradient is compared with the error."""
 
     def __call__(self, draws: Draws) -> tuple[Tensor, Tensor]:
         r"""Gradient ``[2m, d]`` and :math:`\Xi` ``[2m]``, whose mean is that of minus true score times gradient."""

@@ -68,7 +68,7 @@ class Innovations:
 
     @property
     def drift(self) -> tuple[Estimate, ...]:
-        """D_1..D_N."""
+        """Drift of generations 1..N in the reference law."""
         return tuple(_estimate(column, self.n, self.method) for column in self.drift_blocks.T)
 
     @property

@@ -80,7 +80,7 @@ class BlockMoments:
 
     @classmethod
     def empty(cls, blocks: int, dimension: int) -> BlockMoments:
-        """No rows yet."""
+        """Sums over no rows."""
         return cls(
             np.zeros(blocks, np.int64), np.zeros((blocks, dimension)), np.zeros((dimension, dimension), order="F")
         )
@@ -106,7 +106,7 @@ class BlockMoments:
         return (upper + np.triu(upper, 1).T) / (self.n - 1)
 
     def copy(self) -> BlockMoments:
-        """An independent copy."""
+        """A copy that shares no memory."""
         return BlockMoments(self.counts.copy(), self.means.copy(), self.scatter.copy(order="F"))
 
     def include(self, other: BlockMoments) -> None:

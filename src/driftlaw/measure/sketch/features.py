@@ -107,12 +107,12 @@ class SketchFeatures:
 
     @property
     def name(self) -> str:
-        """Of the map."""
+        """Name of the feature map."""
         return self.phi.name
 
     @property
     def dimension(self) -> int:
-        """K."""
+        """Number of features, k."""
         return self.phi.dimension
 
     @cached_property

@@ -77,12 +77,12 @@ class Sketch:
 
     @property
     def n(self) -> int:
-        """Rows seen."""
+        """Number of rows seen."""
         return self._moments.n
 
     @property
     def blocks(self) -> int:
-        """B."""
+        """Number of exchangeable blocks, B."""
         return len(self._moments.counts)
 
     @property

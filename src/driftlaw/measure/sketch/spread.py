@@ -45,7 +45,7 @@ class BlockSpread:
 
     @classmethod
     def empty(cls, blocks: int, dimension: int) -> BlockSpread:
-        """No rows yet."""
+        """Sums over no rows."""
         shape = (blocks, dimension, dimension) if dimension <= WIDE else (blocks, dimension)
         edge = np.full(dimension, np.inf)
         return cls(np.zeros(blocks, np.int64), np.zeros((blocks, dimension)), np.zeros(shape), edge, -edge)

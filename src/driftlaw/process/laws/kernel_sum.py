@@ -119,7 +119,7 @@ class KernelMixture:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """Dimension d of a point."""
         return int(self.centres.shape[1])
 
     def __len__(self) -> int:

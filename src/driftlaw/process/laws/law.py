@@ -83,7 +83,7 @@ class MixtureLaw:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """Dimension d of a point."""
         return int(_require(self.laws[0], "dim"))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -169,7 +169,7 @@ class Diffused:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """Dimension d of a point."""
         return int(_require(self.law, "dim"))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

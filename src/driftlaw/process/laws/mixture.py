@@ -108,7 +108,7 @@ class GaussianMixture:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """Dimension d of a point."""
         return int(self.means.shape[1])
 
     def __len__(self) -> int:
@@ -160,7 +160,7 @@ class GaussianMixture:
         return cls(**values)
 
     def mean(self) -> Tensor:
-        """E X, ``[d]``."""
+        """Exact mean E X, ``[d]``."""
         return self.weights @ self.means
 
     def covariance(self) -> Tensor:
@@ -170,7 +170,7 @@ class GaussianMixture:
         return within + torch.einsum("k,ki,kj->ij", self.weights, centred, centred)
 
     def second_moment(self) -> float:
-        """E|X|^2, exact."""
+        """Exact second moment E|X|^2."""
         return float(self.weights @ (self.means.square().sum(1) + self._eigenvalues.sum(1)))
 
     def diffuse(self, t: float) -> GaussianMixture:

@@ -24,7 +24,7 @@ COLUMNS, TILES, POINTS, PIXEL_BUDGET = 10, 40, 300, 2_500_000
 
 @dataclass(frozen=True)
 class Panel:
-    """One generation's picture."""
+    """The picture of one generation and its caption."""
 
     title: str
     picture: Markup

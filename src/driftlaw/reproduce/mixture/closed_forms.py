@@ -18,7 +18,7 @@ from driftlaw.theory.refresh import FixedFraction
 
 
 def drift_figures() -> list[Claim]:
-    """Second-moment drift, exact."""
+    """Drift of the second moment by closed form."""
     p, numbers = GaussianMixture.paper(), []
     for t0, by_alpha in DRIFT.items():
         for alpha, expected in by_alpha.items():

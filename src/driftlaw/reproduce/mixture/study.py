@@ -51,7 +51,7 @@ Watch = Callable[[int, int, str], None]
 
 
 def silent(done: int, total: int, what: str) -> None:
-    """Tell nobody."""
+    """Report progress to nobody."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StudyNumbers:
 
     @property
     def alphas(self) -> tuple[float, ...]:
-        """Fresh fractions, ascending."""
+        """Fresh fractions of the study, ascending."""
         return tuple(sorted({s.alpha for s in self.steps}))
 
     def at(self, alpha: float, index: int) -> Step:
