@@ -39,7 +39,7 @@ def open_like(data: Any, options: Options, encoder: Encoder, name: str | None = 
     """
     kinds = rule(encoder)
     if isinstance(encoder, ArrayEncoder):
-        return _reshaped(open_any(data, options, name), encoder)
+        return reshaped(open_any(data, options, name), encoder.shape)
     if isinstance(data, Rows):
         rows = data if data.reopen is None or kinds is None else data.reopen(kinds)
     else:
@@ -62,19 +62,19 @@ def _named(rows: Rows) -> Rows:
     return dataclasses.replace(rows, kind="table", read=read)
 
 
-def _reshaped(rows: Rows, encoder: ArrayEncoder) -> Rows:
-    """Grey images with and without their channel are one."""
-    if rows.kind == "table" or rows.shape == encoder.shape or not rows.shape:
+def reshaped(rows: Rows, shape: tuple[int, ...]) -> Rows:
+    """Rows of the real shape, where only the channel of grey images is missing or too many."""
+    if rows.kind == "table" or rows.shape == shape or not rows.shape:
         return rows
-    if (1, *rows.shape) != encoder.shape and rows.shape != (1, *encoder.shape):
+    if (1, *rows.shape) != shape and rows.shape != (1, *shape):
         return rows
 
     def read(keep: Any) -> Any:
         for chunk in rows.read(keep):
-            yield np.asarray(chunk).reshape(len(chunk), *encoder.shape)
+            yield np.asarray(chunk).reshape(len(chunk), *shape)
 
-    note = f"rows of {rows.name} have shape {rows.shape}, the real ones {encoder.shape}: read as such"
-    return dataclasses.replace(rows, read=read, shape=encoder.shape).noted(note)
+    note = f"rows of {rows.name} have shape {rows.shape}, the real ones {shape}: read as such"
+    return dataclasses.replace(rows, read=read, shape=shape).noted(note)
 
 
 _SCALES = {"bytes in [0, 255]": (0.0, 255.0), "[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0)}
@@ -105,7 +105,7 @@ def range_note(real: tuple[float, float] | None, other: tuple[float, float] | No
         factor, offset = (d - c) / (b - a), c - a * (d - c) / (b - a)
         return (
             f"the numbers look scaled differently: {shown}. To bring {theirs} to {ours}: "
-            f"x -> {factor:.6g} x{f' {offset:+.6g}' if offset else ''}"
+            f"x -> {factor:.6g} x {'-' if offset < 0 else '+'} {abs(offset):.6g}"
         )
     width, mine = other[1] - other[0], real[1] - real[0]
     if mine > 0 and (width > 50 * mine or (ours is not None and width > 10 * mine)):

@@ -22,6 +22,7 @@ from driftlaw.auditing.verdict.since import since
 from driftlaw.auditing.verdict.verdict import p_text
 from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words
 from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import ConfigError
 from driftlaw.estimate import Estimate
 from driftlaw.files import storage_errors
@@ -33,10 +34,10 @@ LEGEND = (
 
 
 def audit(
-    real: Annotated[Path, typer.Argument(help="Real data (file or folder), or a sketch of them.")],
-    generations: Annotated[list[Path], typer.Argument(help="Generated data or sketches, oldest first.")],
+    real: Annotated[str, typer.Argument(help="Real data (file or folder), or a sketch of them.")],
+    generations: Annotated[list[str], typer.Argument(help="Generated data or sketches, oldest first.")],
     holdout: Annotated[
-        Path | None, typer.Option(help="Real rows that no model was trained on: floor and near-duplicates.")
+        str | None, typer.Option(help="Real rows that no model was trained on: floor and near-duplicates.")
     ] = None,
     features: Annotated[str, typer.Option(help="pca, identity, quadratic or random_fourier.")] = "pca",
     dimension: Annotated[int | None, typer.Option(help="Number of features.")] = None,
@@ -49,11 +50,14 @@ def audit(
     later: Annotated[
         bool, typer.Option("--later", help="The first generation given was not trained on real data alone.")
     ] = False,
-    columns: Annotated[str | None, typer.Option(help="Columns of tables, comma separated.")] = None,
-    categorical: Annotated[str, typer.Option(help="Numeric columns that are categories, comma separated.")] = "",
-    key: Annotated[str | None, typer.Option(help="Array of .npz files.")] = None,
-    size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.")] = None,
-    mode: Annotated[str | None, typer.Option(help="Read images as L or RGB.")] = None,
+    columns: Columns = None,
+    categorical: Categorical = None,
+    key: Key = None,
+    size: Size = None,
+    mode: Mode = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Seed of features and samples of rows.")] = 0,
     horizon: Annotated[int, typer.Option(help="Generations to forecast.")] = 3,
     fail_above: Annotated[
@@ -92,11 +96,14 @@ def audit(
             alpha=alpha,
             shared_rows=shared_rows,
             from_real=not later,
-            columns=_names(columns) or None,
-            categorical=_names(categorical),
+            columns=names(columns),
+            categorical=names(categorical) or (),
             key=key,
             size=size,
             mode=cast(Literal["L", "RGB"] | None, mode),
+            encoding=encoding,
+            separator=mark(separator),
+            skip_bad=skip_bad,
             seed=seed,
             progress=report,
         )

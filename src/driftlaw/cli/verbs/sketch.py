@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 def sketch(
     path: Annotated[
-        list[Path],
-        typer.Argument(help="A .npy, .npz, .parquet or .csv file, a folder of images or such files, or several files."),
+        list[str],
+        typer.Argument(help="A file of rows, a folder of images or such files, an address, or several of these."),
     ],
     output: Annotated[Path, typer.Option("--out", "-o", help="File of the sketch.")],
     features: Annotated[str, typer.Option(help="pca, identity, quadratic or random_fourier.")] = "pca",
@@ -30,13 +31,16 @@ def sketch(
         Path | None, typer.Option(help="A sketch of the real data: same features, nothing is fitted.")
     ] = None,
     fit_on: Annotated[
-        Path | None, typer.Option(help="Other real data to fit on (default: a fifth of the rows, not counted).")
+        str | None, typer.Option(help="Other real data to fit on (default: a fifth of the rows, not counted).")
     ] = None,
-    columns: Annotated[str | None, typer.Option(help="Columns of a table, such as age,income.")] = None,
-    categorical: Annotated[str | None, typer.Option(help="Numeric columns that are categories, such as zip.")] = None,
-    key: Annotated[str | None, typer.Option(help="Array of a .npz file.")] = None,
-    size: Annotated[int | None, typer.Option(help="Crop images to a square and resize to this many pixels.")] = None,
-    mode: Annotated[str | None, typer.Option(help="Read images as L (grey) or RGB.")] = None,
+    columns: Columns = None,
+    categorical: Categorical = None,
+    key: Key = None,
+    size: Size = None,
+    mode: Mode = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    skip_bad: SkipBad = False,
     blocks: Annotated[int | None, typer.Option(help="Blocks for intervals (32).")] = None,
     seed: Annotated[int, typer.Option(help="Of the fitting rows, the map and the blocks.")] = 0,
     first_row: Annotated[int, typer.Option(help="Rows before this shard of a larger data set.")] = 0,
@@ -58,11 +62,14 @@ def sketch(
             dimension=dimension,
             blocks=blocks,
             seed=seed,
-            columns=_names(columns),
-            categorical=_names(categorical) or (),
+            columns=names(columns),
+            categorical=names(categorical) or (),
             key=key,
             size=size,
             mode=mode,  # type: ignore[arg-type]
+            encoding=encoding,
+            separator=mark(separator),
+            skip_bad=skip_bad,
             first_row=first_row,
             progress=progress,
         )
@@ -109,10 +116,6 @@ def _print(sketch: Sketch, output: Path) -> None:
         out.print(f"{label:<12} {escape(text)}", soft_wrap=True)
     for warning in sketch.warnings:
         err.print("[yellow]note[/] " + escape(warning), soft_wrap=True)
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 @contextmanager

@@ -106,7 +106,8 @@ def open_array(data: Any, name: str, used: frozenset[str] = frozenset()) -> Rows
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, shape[0], step):
-            part = np.asanyarray(data[start : start + step])
+            piece = data[start : start + step]
+            part = np.asanyarray(piece.toarray() if hasattr(piece, "toarray") else piece)  # sparse rows
             if isinstance(part, np.ma.MaskedArray):
                 check_mask(part, name, start)
                 part = part.data
@@ -240,6 +241,32 @@ def open_npz(place: Place, options: Options) -> Rows:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
         raise damaged(place, error) from None
     return open_array(values, str(place), frozenset({"key"}))
+
+
+def open_safetensors(place: Place, options: Options) -> Rows:
+    """One tensor of a .safetensors file, read slice by slice."""
+    from safetensors import SafetensorError, safe_open
+
+    if place.system is not None:
+        raise InputError(f"{place} is an address, and .safetensors files are read from disk", "copy it here")
+    try:
+        file: Any = safe_open(place.path, framework="numpy")
+        names = sorted(file.keys())
+        part = file.get_slice(group_member(names, options.key, str(place)))
+        kept = part[:1]
+    except (SafetensorError, OSError, TypeError) as error:
+        raise damaged(place, error) from None
+    return open_array(_Slices(part, tuple(part.get_shape()), kept.dtype), str(place), frozenset({"key"}))
+
+
+class _Slices:
+    """A tensor in a file as something with shape, dtype and slices."""
+
+    def __init__(self, part: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._part, self.shape, self.dtype = part, shape, dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._part[index.start : min(index.stop, self.shape[0])]
 
 
 def open_zarr(place: Place, options: Options) -> Rows:

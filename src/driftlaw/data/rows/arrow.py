@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from driftlaw.data.rows.kinds import kind_of
 from driftlaw.data.rows.opened import Skipped
 from driftlaw.data.rows.places import Place, damaged
 from driftlaw.data.rows.tables import HEAD, Batches, check_names, head_of, of_table
@@ -38,20 +40,27 @@ def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped,
     system = files[0].system
     arrow_system = None if system is None else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(system))
     fragment_of = {"parquet": "parquet", "arrow": "ipc", "json": "json"}[form]
+    settings = {
+        "format": fragment_of,
+        "filesystem": arrow_system,
+        "partitioning": "hive" if root is not None and _is_hive(files, root) else None,
+        "partition_base_dir": None if root is None else root.path,
+    }
+    paths = [f.path for f in files]
     try:
-        data = ds.dataset(
-            [f.path for f in files],
-            format=fragment_of,
-            filesystem=arrow_system,
-            partitioning="hive" if root is not None and _is_hive(files, root) else None,
-            partition_base_dir=None if root is None else root.path,
-        )
+        data = ds.dataset(paths, **settings)
         check_names(data.schema.names, name)
-        data = _one_schema(name, data, form)
+        if (schema := _one_schema(name, data)) is not None:
+            data = ds.dataset(paths, schema=schema, **settings)
         rows = None if form == "json" else int(data.count_rows())
         head = head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
     except (pa.ArrowException, OSError) as error:
         raise damaged(_culprit(files, fragment_of, arrow_system, name), error) from None
+    return dataclasses.replace(of_dataset(data, name, rows, head), skipped=skipped)
+
+
+def of_dataset(data: Any, name: str, rows: int | None = None, head: pa.RecordBatch | None = None) -> Batches:
+    """A dataset of pyarrow."""
     metadata = data.schema.metadata or {}
 
     def read(columns: Sequence[str], types: Mapping[str, pa.DataType], most: int) -> Iterator[pa.RecordBatch]:
@@ -60,7 +69,11 @@ def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped,
         except (pa.ArrowException, OSError) as error:
             raise damaged(name, error) from None
 
-    return Batches(name, data.schema, read, head, rows, index=_pandas_index(metadata), skipped=skipped)
+    check_names(data.schema.names, name)
+    if head is None:
+        head = head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
+        rows = int(data.count_rows())
+    return Batches(name, data.schema, read, head, rows, index=_pandas_index(metadata))
 
 
 def _starts_with_bracket(place: Place) -> bool:
@@ -96,15 +109,15 @@ def _is_hive(files: list[Place], root: Place) -> bool:
     return any("=" in part for part in files[0].under(root)[:-1])
 
 
-def _one_schema(name: str, data: Any, form: str) -> Any:
-    """One schema for all files: equal names, numbers promoted.
+def _one_schema(name: str, data: Any) -> pa.Schema | None:
+    """One schema for files whose types differ: numbers become float64. None where they are equal.
 
     Raises:
         InputError: a file lacks a column or has another one.
     """
     fragments = list(data.get_fragments())
     if len(fragments) < 2:
-        return data
+        return None
     first = fragments[0].physical_schema
     schemas = [first]
     for fragment in fragments[1:]:
@@ -119,11 +132,23 @@ def _one_schema(name: str, data: Any, form: str) -> Any:
         if not other.equals(first):
             schemas.append(other)
     if len(schemas) == 1:
-        return data
-    try:
-        return data.replace_schema(pa.unify_schemas([data.schema, *schemas], promote_options="permissive"))
-    except pa.ArrowException as error:
-        raise InputError(f"the files of {name} hold different types ({error})", "write one type in a column") from None
+        return None
+    fields = []
+    for field in data.schema:
+        types = {s.field(field.name).type for s in schemas if field.name in s.names}
+        if len(types) > 1:
+            words = ", ".join(sorted(map(str, types)))
+            if {kind_of(t) for t in types} <= {"number", "boolean"}:
+                field = field.with_type(pa.float64())
+            elif {kind_of(t) for t in types} <= {"text", "missing"}:
+                field = field.with_type(pa.string())
+            else:
+                raise InputError(
+                    f"the files of {name} hold different types in column {field.name!r}: {words}",
+                    "write one type in a column",
+                )
+        fields.append(field)
+    return pa.schema(fields, data.schema.metadata)
 
 
 def _culprit(files: list[Place], form: str, system: Any, name: str) -> object:

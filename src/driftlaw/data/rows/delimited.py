@@ -20,7 +20,7 @@ from driftlaw.errors import ConfigError, InputError
 
 #: Bytes that are looked at to recognise the form, and that are parsed at once.
 SNIFFED, BLOCK = 1 << 20, 1 << 23
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|", " ")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "a space"}
 
 
@@ -58,6 +58,8 @@ def open_text(name: str, files: list[Place], options: Options, skipped: tuple[Sk
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _failed(first, form, {}, error) from None
     check_names(schema.names, str(first))
+    if any(pa.types.is_binary(f.type) for f in schema):
+        raise _not_text(first, form, "some bytes have no meaning in it")
     for place, other in zip(files, forms, strict=True):
         if (other.header is None) != (form.header is None) or sorted(other.header or ()) != sorted(form.header or ()):
             raise InputError(
@@ -221,9 +223,13 @@ def _failed(place: Place, form: Form, types: Mapping[str, pa.DataType], error: E
     try:
         return _diagnosed(place, form, types) or damaged(place, error)
     except (UnicodeError, OSError, EOFError, text_csv.Error):
-        return InputError(
-            f"{place} is not {form.encoding} text ({error})", "say what it is with --encoding, such as latin-1"
-        )
+        return _not_text(place, form, error)
+
+
+def _not_text(place: Place, form: Form, reason: object) -> InputError:
+    return InputError(
+        f"{place} is not {form.encoding} text ({reason})", "say what it is with --encoding, such as latin-1"
+    )
 
 
 def _diagnosed(place: Place, form: Form, types: Mapping[str, pa.DataType]) -> InputError | None:

@@ -112,7 +112,7 @@ def recognise(name: str, stored: pa.DataType, head: Any, where: str, wanted: Col
     same = found == kind or {found, kind} <= {"number", "boolean"}
     if not same:
         raise _clash(context, _words(str(found)), kind)
-    note = f"column {name!r} is read as {UNITS[kind]}" if kind in UNITS else ""
+    note = f"column {name!r} is read as {UNITS[kind]}" if kind in UNITS and not wanted else ""
     return Recognised(info, lambda column, first: _number(column), note)
 
 

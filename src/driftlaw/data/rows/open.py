@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import tarfile
 import zlib
@@ -11,12 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 from PIL import Image
 
 from driftlaw.data.rows import arrays, arrow, delimited, items, pictures, tables
 from driftlaw.data.rows.frames import as_arrow, is_frame, module_of
 from driftlaw.data.rows.opened import Options, Rows, joined, refuse_unused
-from driftlaw.data.rows.places import FORMATS, IMAGES, Place, damaged, listing, place_of
+from driftlaw.data.rows.places import FORMATS, IMAGES, TEXT, Place, damaged, listing, place_of
 from driftlaw.errors import InputError
 
 
@@ -81,6 +83,10 @@ def open_any(x: Any, options: Options, name: str | None = None) -> Rows:
         return _paths([place_of(p) for p in x], options)
     if isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1 and len(x):
         x = list(x)
+    if isinstance(x, np.ndarray) and x.dtype.names is not None:
+        x = {n: x[n] for n in x.dtype.names}
+    if hasattr(x, "to_frame") and not hasattr(x, "columns"):  # a column of pandas, polars, dask
+        x = x.to_frame()
     found = open_frame(x, name or "the table", options)
     if found is not None:
         return found
@@ -98,7 +104,11 @@ def open_any(x: Any, options: Options, name: str | None = None) -> Rows:
             lambda: iter(x), name or "the list", options, rows=len(x), repeatable=True, single=False
         )
     if isinstance(x, Iterable) and not isinstance(x, str | bytes | set | frozenset):
-        again: Iterator[Any] = iter(x)
+        again: Iterator[Any] = x.as_numpy_iterator() if hasattr(x, "as_numpy_iterator") else iter(x)
+        first = list(itertools.islice(again, 1))
+        again = itertools.chain(first, again)
+        if first and isinstance(first[0], str | os.PathLike):
+            return _paths([place_of(p) for p in again], options)
         return items.open_items(
             lambda: again, name or "the iterator", options, rows=None, repeatable=False, single=_is_webdataset(x)
         )
@@ -107,14 +117,23 @@ def open_any(x: Any, options: Options, name: str | None = None) -> Rows:
 
 def open_frame(data: Any, name: str, options: Options) -> Rows | None:
     """A frame, table, mapping of columns, or dataset of a library that is known; None for anything else."""
+    if isinstance(data, ds.Scanner):
+        data = data.to_reader()
     if isinstance(data, pa.RecordBatchReader):
         return tables.open_batches(_reader(data, name), options)
+    if isinstance(data, ds.Dataset):
+        return tables.open_batches(arrow.of_dataset(data, name), options)
+    if isinstance(data, pa.Array | pa.ChunkedArray):
+        data = pa.table([data], names=["x"])
+    if module_of(data) == "ray" and hasattr(data, "iter_batches"):
+        batches = data.iter_batches(batch_format="pyarrow")
+        return tables.open_batches(items.batches_of(lambda: batches, name, repeatable=False), options)
     if hasattr(data, "data_vars") and hasattr(data, "to_dataframe"):  # xarray.Dataset
         return _xarray(data, name, options)
     if hasattr(data, "with_format") and module_of(data) == "datasets":
         return tables.open_batches(_huggingface(data, name), options)
     if isinstance(data, Mapping):
-        if data and all(hasattr(v, "with_format") for v in data.values()):
+        if data and all(hasattr(v, "with_format") or hasattr(v, "columns") for v in data.values()):
             splits = ", ".join(map(str, data))
             raise InputError(f"{name} holds the splits {splits}", f"give one: data[{next(iter(data))!r}]")
         return tables.open_batches(tables.of_table(as_arrow(data, name), name), options)
@@ -180,7 +199,7 @@ def _paths(places: list[Place], options: Options) -> Rows:
 
 def _files(name: str, files: list[Place], options: Options, root: Place | None = None) -> Rows:
     """Files of one format."""
-    form = files[0].format
+    form = files[0].format or ("csv" if files[0].suffix in TEXT else None)
     if form is None:
         raise InputError(
             f"{files[0]} is not a file that driftlaw reads",
@@ -188,8 +207,9 @@ def _files(name: str, files: list[Place], options: Options, root: Place | None =
         )
     if form == "image":
         return pictures.open_files(name, files, options)
-    if form in {"npy", "npz"}:
-        parts = [arrays.open_npy(p) if form == "npy" else arrays.open_npz(p, options) for p in files]
+    if form in {"npy", "npz", "safetensors"}:
+        read = {"npz": arrays.open_npz, "safetensors": arrays.open_safetensors}.get(form)
+        parts = [arrays.open_npy(p) if read is None else read(p, options) for p in files]
         odd = next((p for p in parts if p.shape != parts[0].shape), None)
         if odd is not None:
             raise InputError(

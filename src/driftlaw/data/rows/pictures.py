@@ -149,6 +149,11 @@ class Pictures:
             )
         return pixels(image, self.size, self.mode or ("L" if first.grey else "RGB"))
 
+    def notes(self) -> list[str]:
+        """What the first image tells about the set."""
+        clear = self._first is not None and self._first.alpha
+        return [f"images of {self.name} have an alpha channel, which is dropped"] if clear else []
+
     def batcher(self) -> Batcher:
         """Gathers images into chunks."""
         return Batcher()
@@ -196,7 +201,9 @@ def open_files(name: str, files: list[Place], options: Options) -> Rows:
         files, skipped = good, tally(bad)
         if bad:
             notes.append(f"{len(bad)} of {len(good) + len(bad)} images of {name} cannot be read and were skipped")
-    first = Pictures(name, options.size, options.mode).decode(files[0], str(files[0]))
+    probe = Pictures(name, options.size, options.mode)
+    first = probe.decode(files[0], str(files[0]))
+    notes += probe.notes()
 
     def read(keep: Keep | None) -> Iterator[Chunk]:
         decoder = Pictures(name, options.size, options.mode)
@@ -223,6 +230,7 @@ def open_images(name: str, images: list[Any], options: Options) -> Rows:
             yield from batcher.add(decoder.decode(images[int(i)], f"{int(i)} of {name}"))
         yield from batcher.rest()
 
-    first = Pictures(name, options.size, options.mode).decode(images[0], f"0 of {name}")
+    probe = Pictures(name, options.size, options.mode)
+    first = probe.decode(images[0], f"0 of {name}")
     used = frozenset({"size", "mode", "skip_bad"})
-    return Rows(name, "images", read, len(images), first.shape, "uint8", used=used)
+    return Rows(name, "images", read, len(images), first.shape, "uint8", notes=tuple(probe.notes()), used=used)

@@ -16,8 +16,10 @@ IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".t
 FORMATS = {
     ".npy": "npy", ".npz": "npz", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow",
     ".ipc": "arrow", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
-    ".tar": "tar", ".tgz": "tar",
+    ".tar": "tar", ".tgz": "tar", ".safetensors": "safetensors",
 }  # fmt: skip
+#: Endings that may be anything: text with columns where such a file is given itself.
+TEXT = (".txt", ".dat", ".data")
 _PACKED = (".gz", ".bz2", ".zst", ".xz")
 #: Names of tables that describe the images beside them.
 METADATA = ("metadata", "labels", "annotations", "captions", "index")
