@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import driftlaw as dl
-from driftlaw.auditing.reading import order_question, range_note
+from driftlaw.auditing.reading.rule import order_question, range_note
 from driftlaw.errors import ConfigError
 
 RNG = np.random.default_rng(11)

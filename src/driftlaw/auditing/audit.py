@@ -21,7 +21,7 @@ from driftlaw.auditing import rows
 from driftlaw.auditing.changes import changes
 from driftlaw.auditing.coordinates import Coordinates, Whitening
 from driftlaw.auditing.dynamics import Dynamics
-from driftlaw.auditing.reading import open_like, order_question
+from driftlaw.auditing.reading.rule import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import Significance, assess, null_range
 from driftlaw.auditing.sketching import Progress, sketch

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from driftlaw.auditing.reading import kinds_of, open_like, range_note
+from driftlaw.auditing.reading.rule import kinds_of, open_like, range_note
 from driftlaw.data.finite import Array
 from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Chunk, Keep, Options, Rows, length, masked, refuse_unused

@@ -10,7 +10,7 @@ import typer
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 
 if TYPE_CHECKING:
-    from driftlaw.auditing.checking import Checked
+    from driftlaw.auditing.reading.checking import Checked
 
 app = typer.Typer(
     help="Data sets with a name: what is here, and how to get the rest.", no_args_is_help=True, add_completion=False
@@ -77,7 +77,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say what data are recognised as, and whether generations can be compared with the first, real set."""
-    from driftlaw.auditing.checking import check as read
+    from driftlaw.auditing.reading.checking import check as read
     from driftlaw.data.rows.opened import Options
 
     colours = cast(Literal["L", "RGB"] | None, mode)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlaw.auditing.reading import order_question, range_note, reshaped
+from driftlaw.auditing.reading.rule import order_question, range_note, reshaped
 from driftlaw.data.rows.kinds import text_kind
 from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Chunk, ColumnKind, Options, Rows, length, refuse_unused
