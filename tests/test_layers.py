@@ -9,9 +9,9 @@ SRC = Path(__file__).parents[1] / "src" / "driftlaw"
 #: Floors from the ground up; what stands on one floor may import only from floors below it.
 FLOORS = (
     ("_version", "directions", "errors"),
+    ("records",),
     ("estimate",),
-    ("seeding", "files"),
-    ("records", "config"),
+    ("seeding", "files", "config"),
     ("kinds",),
     ("native",),
     ("process",),

@@ -8,15 +8,15 @@ value ``inf`` and says so; a quantity that cannot be given has the value ``nan``
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 
 from driftlaw.errors import InputError
+from driftlaw.records import Record
 
 #: Standard errors beyond which a contradiction is called clear: a normal error gets there with probability 7e-6.
 CLEAR = 4.5
@@ -25,7 +25,7 @@ Z95: float = float(stats.norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Record):
     """A value with its uncertainty.
 
     Args:
@@ -122,32 +122,3 @@ class Estimate:
         if self.stderr == 0.0:
             return f"{self.value:.4g}"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping; infinities and NaN become strings so that the document stays strict JSON."""
-        return {
-            "value": _encode(self.value),
-            "stderr": _encode(self.stderr),
-            "low": _encode(self.low),
-            "high": _encode(self.high),
-            "n": self.n,
-            "method": self.method,
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Estimate:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            value=float(document["value"]),
-            stderr=float(document["stderr"]),
-            low=float(document["low"]),
-            high=float(document["high"]),
-            n=int(document["n"]),
-            method=str(document["method"]),
-            warnings=tuple(document["warnings"]),
-        )
-
-
-def _encode(x: float) -> float | str:
-    return x if math.isfinite(x) else str(x)

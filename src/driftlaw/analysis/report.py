@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from driftlaw.errors import CorruptFileError, RunDirectoryError
+from driftlaw.errors import RunDirectoryError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.store import BOUNDS, write_text
+from driftlaw.records import Record, decode, read_json
 from driftlaw.theory.accumulation import Contributions, contributions
 from driftlaw.theory.bounds import Bound
 from driftlaw.theory.refresh import Array
@@ -59,7 +60,7 @@ def regime_words(regime: Regime) -> str:
 
 
 @dataclass(frozen=True)
-class Statement:
+class Statement(Record):
     """One bound with the place where it applies.
 
     Args:
@@ -92,11 +93,12 @@ class Statement:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Statement:
         """Inverse of :meth:`to_json`."""
-        return cls(document["generation"], document["where"], Bound.from_json(document))
+        place = {"generation": document.get("generation"), "reference": document.get("where")}
+        return decode(cls, place | {"bound": document})
 
 
 @dataclass(frozen=True, eq=False)
-class Accumulation:
+class Accumulation(Record):
     r"""The accumulation identity :math:`D_n = (G \Gamma G^T)_{nn}` of one run in one reference law.
 
     Args:
@@ -136,44 +138,14 @@ class Accumulation:
         return np.asarray(self.propagator.sum(axis=1))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping; contributions and memory follow from the rest and are there for readers."""
+        """Strict JSON document; contributions and memory follow from the rest and are there for readers."""
         parts = self.contributions
-        return {
-            "reference": self.reference,
-            "method": self.method,
-            "n": self.n,
-            "propagator": self.propagator.tolist(),
-            "gram": self.gram.tolist(),
-            "gram_stderr": self.gram_stderr.tolist(),
-            "drift": [e.to_json() for e in self.drift],
-            "sizes": [e.to_json() for e in self.sizes],
-            "alignment": self.alignment.to_json(),
-            "reconstruction_error": self.reconstruction_error,
-            "regime": self.regime.to_json(),
-            "effective_memory": self.memory.tolist(),
-            "contributions": {name: getattr(parts, name).tolist() for name in ("discounted", "attributed", "pairwise")},
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Accumulation:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            reference=document["reference"],
-            method=document["method"],
-            n=int(document["n"]),
-            propagator=np.array(document["propagator"], dtype=np.float64),
-            gram=np.array(document["gram"], dtype=np.float64),
-            gram_stderr=np.array(document["gram_stderr"], dtype=np.float64),
-            drift=tuple(Estimate.from_json(e) for e in document["drift"]),
-            sizes=tuple(Estimate.from_json(e) for e in document["sizes"]),
-            alignment=Estimate.from_json(document["alignment"]),
-            reconstruction_error=float(document["reconstruction_error"]),
-            regime=Regime.from_json(document["regime"]),
-        )
+        shares = {name: getattr(parts, name).tolist() for name in ("discounted", "attributed", "pairwise")}
+        return super().to_json() | {"effective_memory": self.memory.tolist(), "contributions": shares}
 
 
 @dataclass(frozen=True, eq=False)
-class BoundsReport:
+class BoundsReport(Record):
     """Every bound and certificate of a run beside the measured value.
 
     Args:
@@ -218,34 +190,6 @@ class BoundsReport:
         """Statements of one name, by generation."""
         return tuple(s for s in self.statements if s.bound.name == name)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: infinities and NaN are strings)."""
-        return {
-            "format": FORMAT,
-            "study": self.study,
-            "generations": self.generations,
-            "t0": self.t0 if np.isfinite(self.t0) else str(self.t0),
-            "samples": self.samples,
-            "seed": self.seed,
-            "statements": [s.to_json() for s in self.statements],
-            "accumulations": [a.to_json() for a in self.accumulations],
-            "notes": list(self.notes),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> BoundsReport:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            study=document["study"],
-            generations=int(document["generations"]),
-            t0=float(document["t0"]),
-            samples=int(document["samples"]),
-            seed=int(document["seed"]),
-            statements=tuple(Statement.from_json(s) for s in document["statements"]),
-            accumulations=tuple(Accumulation.from_json(a) for a in document["accumulations"]),
-            notes=tuple(document["notes"]),
-        )
-
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write ``bounds.json`` into a run directory, whole or not at all.
 
@@ -277,11 +221,8 @@ class BoundsReport:
         if not path.is_file():
             raise RunDirectoryError(f"{directory} has no {BOUNDS}", f"make it with `driftlaw bounds {directory}`")
         again = f"make it again with `driftlaw bounds {directory}`"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            version = int(document["format"])
-            if version <= FORMAT:
-                return cls.from_json(document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptFileError(f"{path} is damaged ({error!r})", again) from error
-        raise RunDirectoryError(f"{path} has format {version}; this driftlaw reads up to {FORMAT}", again)
+        return decode(cls, read_json(path, FORMAT, again), str(path), again)
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON document."""
+        return {"format": FORMAT} | super().to_json()

@@ -11,9 +11,7 @@ r"""What moved: features, columns, classes, tails and spread, from two sketches.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from driftlaw.measure.sets.moments import proportion
 from driftlaw.measure.sets.twosample import score_interval
 from driftlaw.measure.sketch.histograms import LEVELS, Histogram
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.records import Record
 
 #: How many features and columns are listed.
 MOST = 12
@@ -84,51 +83,12 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Changes:
+class Changes(Record):
     """What moved in one generation, largest first."""
 
     features: tuple[Feature, ...]
     columns: tuple[Column, ...]
     spread: Spread
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "features": [
-                {"name": f.name, "shift": f.shift.to_json(), "variance_ratio": f.variance_ratio.to_json()}
-                for f in self.features
-            ],
-            "columns": [
-                {
-                    "name": c.name, "cells": list(c.cells), "real": list(c.real), "generated": list(c.generated),
-                    "chi2": c.chi2.to_json(), "tail": c.tail.to_json(), "real_tail": c.real_tail.to_json(),
-                }
-                for c in self.columns
-            ],
-            "spread": {
-                "total": self.spread.total.to_json(), "smallest": self.spread.smallest.to_json(),
-                "largest": self.spread.largest.to_json(), "equal": self.spread.equal and list(self.spread.equal),
-            },
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Changes:
-        """Inverse of :meth:`to_json`."""
-        read, spread = Estimate.from_json, document["spread"]
-        return cls(
-            tuple(Feature(f["name"], read(f["shift"]), read(f["variance_ratio"])) for f in document["features"]),
-            tuple(
-                Column(
-                    c["name"], tuple(c["cells"]), tuple(c["real"]), tuple(c["generated"]),
-                    read(c["chi2"]), read(c["tail"]), read(c["real_tail"]),
-                )
-                for c in document["columns"]
-            ),
-            Spread(
-                read(spread["total"]), read(spread["smallest"]), read(spread["largest"]),
-                None if spread["equal"] is None else (float(spread["equal"][0]), float(spread["equal"][1])),
-            ),
-        )  # fmt: skip
 
 
 def changes(real: Sketch, generation: Sketch, coordinates: Coordinates, i: int) -> Changes:

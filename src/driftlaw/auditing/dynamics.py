@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from scipy import stats
 
 from driftlaw.auditing.coordinates import Array, Coordinates
 from driftlaw.estimate import Estimate
+from driftlaw.records import Record
 from driftlaw.seeding import numpy_generator
 from driftlaw.theory.accumulation import alignment
 
@@ -49,7 +49,7 @@ def innovation_weights(rho: Array, generations: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics:
+class Dynamics(Record):
     """The fitted recursion, on a grid of rho.
 
     Args:
@@ -273,25 +273,7 @@ class Dynamics:
             min(max(aligned, -1.0), 1.0), systematic / np.maximum(systematic + random, 1e-300), n, kappa
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        arrays = {k: getattr(self, k).tolist() for k in _ARRAYS}
-        return {
-            **arrays, "rank": self.rank, "shared_rows": self.shared_rows, "from_real": self.from_real,
-            "effective": self.effective, "alpha": self.alpha.to_json(),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Dynamics:
-        """Inverse of :meth:`to_json`."""
-        arrays: dict[str, Any] = {k: np.array(document[k], np.float64) for k in _ARRAYS}
-        rest = {k: document[k] for k in ("rank", "shared_rows", "from_real", "effective")}
-        return cls(**arrays, **rest, alpha=Estimate.from_json(document["alpha"]))
-
 
 def _with_draws(value: float, draws: Array, n: int, method: str) -> Estimate:
     low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
     return Estimate(value, float(draws.std()), min(low, value), max(high, value), n, method)
-
-
-_ARRAYS = ("products", "noise", "sizes", "rho", "weight", "systematic", "random")

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from driftlaw.auditing.changes import Changes
 from driftlaw.auditing.dynamics import Dynamics
@@ -26,10 +26,12 @@ from driftlaw.auditing.verdict.verdict import Finding, Verdict, verdict
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.files import write_atomic
+from driftlaw.records import Record, decode, encode
 from driftlaw.theory.regimes import Regime
 
 FORMAT = 1
 FILE = "audit.json"
+AGAIN = "make the audit again"
 #: Level at which a Holm-adjusted p-value counts as drift.
 LEVEL = 0.05
 #: Generations ahead that a document lists.
@@ -37,7 +39,7 @@ HORIZON = 5
 
 
 @dataclass(frozen=True)
-class GenerationAudit:
+class GenerationAudit(Record):
     """One generation against the real data.
 
     Args:
@@ -60,6 +62,7 @@ class GenerationAudit:
             "rare values" (decided by exact counts), "spreads differ", "too few rows" (no upper end of the drift).
     """
 
+    json_extra: ClassVar[tuple[str, ...]] = ("exceeds_floor",)
     index: int
     name: str
     n: int
@@ -81,50 +84,9 @@ class GenerationAudit:
         """Whether the drift is more than sampling, at 5 % over all generations and looks together."""
         return bool(self.p_value.value < LEVEL)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "index": self.index,
-            "name": self.name,
-            "n": self.n,
-            **{k: getattr(self, k).to_json() for k in _ESTIMATES},
-            "exceeds_floor": self.exceeds_floor,
-            "changes": self.changes.to_json(),
-            "rows": None if self.rows is None else self.rows.to_json(),
-            "warnings": list(self.warnings),
-            "columns": [c.to_json() for c in self.columns],
-            "looks": None if self.looks is None else self.looks.to_json(),
-            "findings": [f.to_json() for f in self.findings],
-            "flags": list(self.flags),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> GenerationAudit:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            index=int(document["index"]),
-            name=str(document["name"]),
-            n=int(document["n"]),
-            drift=Estimate.from_json(document["drift"]),
-            floor=Estimate.from_json(document["floor"]),
-            p_value=Estimate.from_json(document["p_value"]),
-            p_value_single=Estimate.from_json(document["p_value_single"]),
-            innovation=Estimate.from_json(document["innovation"]),
-            changes=Changes.from_json(document["changes"]),
-            rows=None if document["rows"] is None else RowMeasures.from_json(document["rows"]),
-            warnings=tuple(document["warnings"]),
-            columns=tuple(ColumnAudit.from_json(c) for c in document.get("columns", ())),
-            looks=None if document.get("looks") is None else Looks.from_json(document["looks"]),
-            findings=tuple(Finding.from_json(f) for f in document.get("findings", ())),
-            flags=tuple(document.get("flags", ())),
-        )
-
-
-_ESTIMATES = ("drift", "floor", "p_value", "p_value_single", "innovation")
-
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Record):
     """Real data against a line of generations.
 
     Args:
@@ -222,30 +184,21 @@ class Audit:
         return bool(self.generations[-1].drift.low > above)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON)."""
-        return {
-            "format": FORMAT,
-            "kind": "audit",
-            "verdict": self.verdict.to_json(),
-            "real": self.real,
-            "features": self.features,
-            "generations": [g.to_json() for g in self.generations],
-            "innovation": self.innovation.to_json(),
-            "alignment": self.alignment.to_json(),
-            "effective_alpha": self.effective_alpha.to_json(),
-            "memory": self.memory.to_json(),
-            "regime": self.regime.to_json(),
-            "forecast": [e.to_json() for e in self.forecast(HORIZON)],
-            "dynamics": self.dynamics.to_json(),
-            "warnings": list(self.warnings),
-        }
+        """Strict JSON document; verdict and forecast follow from the rest and are there for readers."""
+        derived = {"verdict": self.verdict.to_json(), "forecast": encode(self.forecast(HORIZON))}
+        return {"format": FORMAT, "kind": "audit"} | super().to_json() | derived
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Audit:
+    def from_json(cls, document: Mapping[str, Any], where: str = "") -> Audit:
         """Inverse of :meth:`to_json`.
+
+        Args:
+            document: of an audit.
+            where: the file, for messages.
 
         Raises:
             InputError: not the document of an audit, or of a newer format.
+            CorruptFileError: a key that is missing or holds something else.
         """
         if not isinstance(document, Mapping) or document.get("kind") != "audit":
             raise InputError("this is not the document of an audit", "make one with driftlaw audit --out DIR")
@@ -253,18 +206,11 @@ class Audit:
             raise InputError(
                 f"the audit has format {document.get('format')}, this version reads {FORMAT}", "make the audit again"
             )
-        return cls(
-            real=dict(document["real"]),
-            features=dict(document["features"]),
-            generations=tuple(GenerationAudit.from_json(g) for g in document["generations"]),
-            innovation=Estimate.from_json(document["innovation"]),
-            alignment=Estimate.from_json(document["alignment"]),
-            effective_alpha=Estimate.from_json(document["effective_alpha"]),
-            memory=Estimate.from_json(document["memory"]),
-            regime=Regime.from_json(document["regime"]),
-            dynamics=Dynamics.from_json(document["dynamics"]),
-            warnings=tuple(document["warnings"]),
-        )
+        found = decode(cls, document, where, AGAIN)
+        if not found.generations or type(found.real.get("n")) is not int:
+            lacks = "generations" if not found.generations else "real.n"
+            raise CorruptFileError(f"{where or 'the stored Audit'} is damaged: it lacks {lacks}", AGAIN)
+        return found
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write ``audit.json`` into a folder, whole or not at all.
@@ -283,7 +229,7 @@ class Audit:
 
         Raises:
             DataNotFoundError: no such file.
-            CorruptFileError: not JSON.
+            CorruptFileError: not JSON, or an audit with keys that do not fit.
             InputError: JSON that is no audit.
         """
         file = Path(path) / FILE if Path(path).is_dir() else Path(path)
@@ -291,6 +237,6 @@ class Audit:
             raise DataNotFoundError(f"there is no audit at {file}", "make one with driftlaw audit --out DIR")
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CorruptFileError(f"{file} is not JSON: {error}", "make the audit again") from error
-        return cls.from_json(document)
+        except (OSError, ValueError, RecursionError) as error:
+            raise CorruptFileError(f"{file} is not JSON: {error}", AGAIN) from error
+        return cls.from_json(document, str(file))

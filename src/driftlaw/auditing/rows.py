@@ -11,7 +11,7 @@ Seeded samples of bounded size are taken from each set in one more reading, and 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from driftlaw.measure.sets.memorisation import memorisation
 from driftlaw.measure.sets.prdc import prdc
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.records import Record
 from driftlaw.seeding import stream_seed
 
 #: Rows compared by nearest neighbours, real rows among which duplicates are looked for, images shown.
@@ -63,7 +64,7 @@ class Exemplars:
 
 
 @dataclass(frozen=True)
-class RowMeasures:
+class RowMeasures(Record):
     """Nearest-neighbour measures of one generation, and images.
 
     Args:
@@ -79,22 +80,6 @@ class RowMeasures:
     coverage_floor: Estimate
     near_duplicates: Estimate
     exemplars: Exemplars | None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        e = self.exemplars
-        shown = None if e is None else {"shape": list(e.shape), "pixels": e.pixels, "drifted": e.drifted}
-        return {**{k: getattr(self, k).to_json() for k in _ESTIMATES}, "exemplars": shown}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> RowMeasures:
-        """Inverse of :meth:`to_json`."""
-        e = document["exemplars"]
-        shown = None if e is None else Exemplars(tuple(e["shape"]), e["pixels"], e["drifted"])
-        return cls(**{k: Estimate.from_json(document[k]) for k in _ESTIMATES}, exemplars=shown)
-
-
-_ESTIMATES = ("recall", "coverage", "recall_floor", "coverage_floor", "near_duplicates")
 
 
 @dataclass(frozen=True, eq=False)

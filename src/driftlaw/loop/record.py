@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 from driftlaw.estimate import Estimate
 from driftlaw.measure.paths.generation import PathMeasures
+from driftlaw.records import Record
 
 
 @dataclass(frozen=True)
-class Lineage:
+class Lineage(Record):
     """Where the rows of a training set came from.
 
     Args:
@@ -40,23 +40,12 @@ class Lineage:
         parts = {"real": self.real, **{f"model {j}": k for j, k in sorted(self.models.items())}}
         return {name: count / self.total for name, count in parts.items() if count}
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        models = {str(j): k for j, k in sorted(self.models.items())}
-        return {"real": self.real, "models": models, "fresh": self.fresh, "reused": self.reused}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Lineage:
-        """Inverse of :meth:`to_json`."""
-        models = {int(j): int(k) for j, k in document["models"].items()}
-        return cls(int(document["real"]), models, int(document["fresh"]), int(document["reused"]))
-
 
 Estimates = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(Record):
     """One generation of a study.
 
     Args:
@@ -93,41 +82,3 @@ class Generation:
     path: PathMeasures = field(default_factory=PathMeasures)
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
-
-    _GROUPS: ClassVar[tuple[str, ...]] = ("divergence", "one_step", "floor", "moments", "modes")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: infinities are strings)."""
-        document: dict[str, Any] = {
-            "index": self.index,
-            "alpha": self.alpha,
-            "fresh": self.fresh,
-            "mixing": list(self.mixing),
-            "lineage": self.lineage.to_json(),
-            "samples": self.samples,
-            "training": dict(self.training),
-            "warnings": list(self.warnings),
-            "files": dict(self.files),
-            "path": self.path.to_json(),
-        }
-        for group in self._GROUPS:
-            document[group] = {name: e.to_json() for name, e in getattr(self, group).items()}
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Generation:
-        """Inverse of :meth:`to_json`."""
-        groups = {g: {name: Estimate.from_json(e) for name, e in document[g].items()} for g in cls._GROUPS}
-        return cls(
-            index=int(document["index"]),
-            alpha=float(document["alpha"]),
-            fresh=float(document["fresh"]),
-            mixing=tuple(float(w) for w in document["mixing"]),
-            lineage=Lineage.from_json(document["lineage"]),
-            samples=int(document["samples"]),
-            training={k: float(v) for k, v in document["training"].items()},
-            warnings=tuple(document["warnings"]),
-            files=dict(document["files"]),
-            path=PathMeasures.from_json(document["path"]),
-            **groups,
-        )

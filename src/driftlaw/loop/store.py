@@ -201,7 +201,7 @@ class RunDirectory:
         try:
             document: dict[str, Any] = json.loads(path.read_text())
             version = int(document["format"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path} is damaged ({error})", "restore it from a copy or start a new run"
             ) from error
@@ -313,5 +313,5 @@ def _parse_line(line: bytes) -> Generation | None:
         if sha256(canonical_json(document).encode()) != digest:
             return None
         return Generation.from_json(document)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CorruptFileError):
         return None

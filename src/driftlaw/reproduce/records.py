@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from driftlaw.estimate import Estimate
+from driftlaw.records import Record
 
 Verdict = Literal[
     "confirmed", "confirmed with a condition", "not valid as printed", "not reproduced", "not measured in this run"
@@ -55,7 +56,7 @@ def estimate_of(record: Mapping[Any, Any]) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Record):
     """One measured number of a claim.
 
     Args:
@@ -68,13 +69,9 @@ class Number:
     measured: Estimate
     expected: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {"what": self.what, "measured": self.measured.to_json(), "expected": self.expected}
-
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Record):
     """One statement of the paper, or about it, and what became of it.
 
     Args:
@@ -96,11 +93,6 @@ class Claim:
     because: str = ""
     numbers: tuple[Number, ...] = ()
     command: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: infinities and NaN are strings)."""
-        names = ("key", "figure", "title", "statement", "verdict", "because", "command")
-        return {n: getattr(self, n) for n in names} | {"numbers": [n.to_json() for n in self.numbers]}
 
 
 @dataclass(frozen=True)

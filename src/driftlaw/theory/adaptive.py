@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,12 +39,13 @@ from scipy import stats
 from driftlaw.config import Described
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.estimate import Estimate
+from driftlaw.records import Record
 from driftlaw.theory.planning import DriftModel, check_budget, check_confidence
 from driftlaw.theory.refresh import Array, check_horizon
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observed(Record):
     """What the generations so far show.
 
     Args:
@@ -60,22 +61,6 @@ class Observed:
     innovation: Estimate
     alignment: Estimate
     dimension: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "fractions": list(self.fractions),
-            "drift": self.drift.to_json(),
-            "innovation": self.innovation.to_json(),
-            "alignment": self.alignment.to_json(),
-            "dimension": self.dimension if math.isfinite(self.dimension) else str(self.dimension),
-        }
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Observed:
-        """Inverse of :meth:`to_json`."""
-        estimates = {k: Estimate.from_json(document[k]) for k in ("drift", "innovation", "alignment")}
-        return cls(tuple(map(float, document["fractions"])), dimension=float(document["dimension"]), **estimates)
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ Reference: this project, theory section 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
+from driftlaw.records import Record
 from driftlaw.theory.accumulation import alignment, check_gram
 from driftlaw.theory.propagator import PolicyLike, propagator
 from driftlaw.theory.refresh import Array
@@ -45,7 +46,7 @@ ARRIVED = 0.9
 
 
 @dataclass(frozen=True)
-class Regime:
+class Regime(Record):
     """The classification of one study.
 
     Args:
@@ -68,33 +69,6 @@ class Regime:
     factors: dict[str, float]
     scores: dict[str, float]
     evidence: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: NaN is a string)."""
-        return {
-            "name": self.name,
-            "exponent": self.exponent.to_json(),
-            "level": self.level.to_json(),
-            "kappa": self.kappa if math.isfinite(self.kappa) else str(self.kappa),
-            "driver": self.driver,
-            "factors": dict(self.factors),
-            "scores": dict(self.scores),
-            "evidence": list(self.evidence),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Regime:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            name=document["name"],
-            exponent=Estimate.from_json(document["exponent"]),
-            level=Estimate.from_json(document["level"]),
-            kappa=float(document["kappa"]),
-            driver=document["driver"],
-            factors=dict(document["factors"]),
-            scores=dict(document["scores"]),
-            evidence=tuple(document["evidence"]),
-        )
 
 
 def growth_exponent(drift: Sequence[Estimate]) -> Estimate:

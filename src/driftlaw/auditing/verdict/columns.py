@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from driftlaw.estimate import Z95, Estimate
 from driftlaw.measure.sets.moments import proportion
 from driftlaw.measure.sketch.histograms import LEVELS, Histogram
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.records import Record
 
 #: Expected counts in the smaller set below which a cell is merged with its neighbour.
 SPARSE = 5.0
@@ -34,7 +34,7 @@ _LOW, _HIGH = LEVELS.index(0.01) + 1, LEVELS.index(0.99) + 1
 
 
 @dataclass(frozen=True)
-class ColumnAudit:
+class ColumnAudit(Record):
     """One column of one generation against the real data.
 
     Args:
@@ -67,26 +67,6 @@ class ColumnAudit:
     def is_constant(self) -> bool:
         """Whether its variance is gone."""
         return self.spread.value == 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            **{name: getattr(self, name).to_json() for name in _ESTIMATES},
-            "new": [list(x) for x in self.new],
-            "lost": [list(x) for x in self.lost],
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ColumnAudit:
-        """Inverse of :meth:`to_json`."""
-        new, lost = (tuple((str(n), float(s)) for n, s in document[k]) for k in ("new", "lost"))
-        estimates: dict[str, Any] = {k: Estimate.from_json(document[k]) for k in _ESTIMATES}
-        return cls(str(document["name"]), str(document["kind"]), **estimates, new=new, lost=lost)
-
-
-_ESTIMATES = ("p", "shift", "spread", "tails", "inner", "missing", "real_missing")
 
 
 def columns(real: Sketch, generation: Sketch) -> tuple[ColumnAudit, ...]:

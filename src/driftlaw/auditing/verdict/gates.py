@@ -27,6 +27,7 @@ import yaml
 from driftlaw.auditing.verdict.verdict import VERDICTS
 from driftlaw.errors import ConfigError, nearest
 from driftlaw.estimate import Estimate
+from driftlaw.records import Record
 
 if TYPE_CHECKING:
     from driftlaw.auditing.verdict.columns import ColumnAudit
@@ -86,16 +87,12 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(Record):
     """What became of one gate."""
 
     gate: str
     outcome: Outcome
     text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {"gate": self.gate, "outcome": self.outcome, "text": self.text}
 
 
 def limit(gate: Gate, e: Estimate, size: bool = False) -> Decision:

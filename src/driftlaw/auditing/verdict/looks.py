@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -25,10 +24,11 @@ from driftlaw.auditing.significance import holm
 from driftlaw.auditing.verdict.columns import ColumnAudit
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sets.memorisation import QUANTILE
+from driftlaw.records import Record
 
 
 @dataclass(frozen=True)
-class Looks:
+class Looks(Record):
     """Adjusted p-values of the looks at one generation; None where a look was not possible.
 
     Args:
@@ -52,15 +52,6 @@ class Looks:
         if self.columns is None:
             return 1.0
         return max(self.columns, min(1.0, found.p.value * self.each))
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {name: getattr(self, name) for name in ("mean", "columns", "recall", "copies", "tests", "each")}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Looks:
-        """Inverse of :meth:`to_json`."""
-        return cls(**document)
 
 
 def looks(

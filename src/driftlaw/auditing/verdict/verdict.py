@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from driftlaw.auditing.changes import Changes
 from driftlaw.auditing.rows import RowMeasures
 from driftlaw.auditing.verdict.columns import ColumnAudit
 from driftlaw.auditing.verdict.looks import Looks
 from driftlaw.estimate import Estimate
+from driftlaw.records import Record
 
 #: The words, worst first.
 VERDICTS = ("broken", "copied", "collapsed", "drifted", "undetermined", "clean")
@@ -42,7 +42,7 @@ MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Record):
     """One reason for a verdict.
 
     Args:
@@ -59,18 +59,9 @@ class Finding:
     text: str
     p: float
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {"word": self.word, "look": self.look, "subject": self.subject, "text": self.text, "p": self.p}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Finding:
-        """Inverse of :meth:`to_json`."""
-        return cls(**document)
-
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Record):
     """What an audit comes to.
 
     Args:
@@ -93,15 +84,6 @@ class Verdict:
         """The word and its reasons in one line."""
         where = f"generation {self.generation}"
         return f"{self.word}: {where}: {'; '.join(self.reasons)}." if self.reasons else f"{self.word}: {where}."
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "word": self.word,
-            "generation": self.generation,
-            "reasons": list(self.reasons),
-            "action": self.action,
-        }
 
 
 def findings(

@@ -8,7 +8,7 @@ each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from driftlaw.measure.laws.divergence import LogDensities, SharedDraws, chi2, kl
 from driftlaw.measure.paths.observability import observability_of_laws
 from driftlaw.measure.paths.path import Horizon, StandardNormal, path_energy, time_density
 from driftlaw.process.laws.law import Diffused, ExactLaw
+from driftlaw.records import Record
 from driftlaw.seeding import generator, stream_seed
 
 #: Reason given where a study has no exact scores.
@@ -24,7 +25,7 @@ UNKNOWN = Estimate.refused("path measure", "the score of the training law is not
 
 
 @dataclass(frozen=True)
-class PathMeasures:
+class PathMeasures(Record):
     """Path measures of one generation, p_hat^{i+1} against q_i; refused where a score is not known.
 
     Args:
@@ -67,11 +68,6 @@ class PathMeasures:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping; empty if nothing was measured."""
         return {name: e.to_json() for name, e in self.items()}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> PathMeasures:
-        """Inverse of :meth:`to_json`."""
-        return cls(**{name: Estimate.from_json(e) for name, e in document.items()})
 
 
 def path_measures(

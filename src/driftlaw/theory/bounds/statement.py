@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
+from driftlaw.records import Record
 
 Side = Literal["upper", "lower", "identity"]
 Status = Literal["checked", "not checkable from data", "violated"]
@@ -28,7 +29,7 @@ Number = float | Estimate
 
 
 @dataclass(frozen=True)
-class Assumption:
+class Assumption(Record):
     """One hypothesis of a statement.
 
     Args:
@@ -43,18 +44,9 @@ class Assumption:
     status: Status
     evidence: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {"name": self.name, "text": self.text, "status": self.status, "evidence": self.evidence}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Assumption:
-        """Inverse of :meth:`to_json`."""
-        return cls(document["name"], document["text"], document["status"], document["evidence"])
-
 
 @dataclass(frozen=True)
-class Bound:
+class Bound(Record):
     """A statement about one quantity, with its numbers.
 
     Args:
@@ -69,6 +61,7 @@ class Bound:
         note: what a reader must know ("not valid as printed", ...).
     """
 
+    json_extra: ClassVar[tuple[str, ...]] = ("slack", "contradicted", "certified")
     name: str
     reference: str
     quantity: str
@@ -107,39 +100,6 @@ class Bound:
     def certified(self) -> bool:
         """Whether every assumption is checked; true for a statement that needs none."""
         return all(a.status == "checked" for a in self.assumptions)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping (strict JSON: infinities and NaN are strings)."""
-        return {
-            "name": self.name,
-            "reference": self.reference,
-            "quantity": self.quantity,
-            "formula": self.formula,
-            "side": self.side,
-            "value": self.value.to_json(),
-            "measured": None if self.measured is None else self.measured.to_json(),
-            "slack": self.slack if math.isfinite(self.slack) else str(self.slack),
-            "contradicted": self.contradicted,
-            "certified": self.certified,
-            "assumptions": [a.to_json() for a in self.assumptions],
-            "note": self.note,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Bound:
-        """Inverse of :meth:`to_json`; what follows from the numbers (slack, ...) is computed again."""
-        measured = document["measured"]
-        return cls(
-            name=document["name"],
-            reference=document["reference"],
-            quantity=document["quantity"],
-            formula=document["formula"],
-            side=document["side"],
-            value=Estimate.from_json(document["value"]),
-            measured=None if measured is None else Estimate.from_json(measured),
-            assumptions=tuple(Assumption.from_json(a) for a in document["assumptions"]),
-            note=document["note"],
-        )
 
 
 def check_alpha(alpha: float, *, positive: bool = False) -> float:
