@@ -60,6 +60,20 @@ CHANGED: dict[str, str] = {
         ("audit arrays/*/pc1/shift/*", "audit table/*/pc4/shift/*", "audit sketches/*/pc[345]/shift/*"),
         "signs of principal directions are fixed since 4672b31: these turned",
     ),
+    **dict.fromkeys(
+        (
+            *("audit*/generations/*/columns/*", "audit*/generations/*/findings*", "audit*/generations/*/looks/*"),
+            *("audit*/generations/*/flags*", "audit*/verdict/*"),
+        ),
+        "audits come to a verdict since f092424: new keys",
+    ),
+    **dict.fromkeys(
+        (
+            *("audit*/generations/*/p_value*", "audit*/generations/*/floor/*", "audit*/regime/exponent/*"),
+            *(f"audit*/generations/*/{e}/{k}" for e in ("drift", "innovation") for k in ("low", "high", "stderr")),
+        ),
+        "pooled test, floors of real rows, intervals by kurtosis since 07f7e74; drift and innovation keep their values",
+    ),
 }
 
 #: Keys that name an item of a list.
