@@ -108,7 +108,7 @@ def test_one_generation(data):
     assert a.alignment.is_refused
     assert a.memory.is_refused
     assert a.forecast(1)[0].is_refused
-    assert a.regime.name == "undecided"
+    assert a.regime.name == "undetermined"
 
 
 def test_given_alpha(data):

@@ -94,7 +94,7 @@ def _facts(audit: Audit) -> list[Fact]:
         Fact("Real-vs-real floor at its size", words.number(last.floor.high), "real rows stay below, 97.5 %"),
         Fact("p that it is sampling", p_text(last.p_value.value), "over all looks and generations (Holm)"),
         *(fact(name, e, note) for name, e, note in known if not e.is_refused),
-        *([Fact("Regime", audit.regime.name)] if audit.regime.name != "undecided" else []),
+        *([Fact("Regime", audit.regime.name)] if audit.regime.name != "undetermined" else []),
     ]
 
 

@@ -13,9 +13,10 @@ ballistic    c n^2                                            replace, aligned i
 logarithmic  c (1 + 1/2 + ... + 1/n)^2                        accumulate, aligned innovations
 ============ ================================================ ========================================================
 
-The shapes are fitted to log D_n by weighted least squares (weights from the standard errors and a model error of 3 %)
-and compared by AICc. The growth exponent is the slope of log D_n on log n over the later half, with Student's t
-interval.
+Each law is judged under the noise of its own mechanism (:mod:`driftlaw.theory.growth`): a random walk in a few
+directions bends by itself. A regime is named where its probability, with equal prior weights, is :data:`SURE` or
+more; otherwise the answer is "undetermined". The growth exponent is the slope of log D_n on log n over the later
+half, with Student's t interval; it describes the curve and does not choose.
 
 Reference: this project, theory section 4.
 """
@@ -34,15 +35,16 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
 from driftlaw.records import Record
 from driftlaw.theory.accumulation import alignment, check_gram
+from driftlaw.theory.growth import judge
 from driftlaw.theory.propagator import PolicyLike, propagator
 from driftlaw.theory.refresh import Array
 
-Name = Literal["stable", "transient", "diffusive", "ballistic", "logarithmic", "undecided"]
+Name = Literal["stable", "transient", "diffusive", "ballistic", "logarithmic", "undetermined"]
 Driver = Literal["score error", "alignment", "fresh fraction", "unknown"]
 #: Relative model error added to the standard errors: no real innovation is exactly equal from one round to the next.
 MODEL_ERROR = 0.03
-#: Share of the fitted plateau that counts as arrived.
-ARRIVED = 0.9
+#: Probability from which a law is named.
+SURE = 0.99
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ class Regime(Record):
     """The classification of one study.
 
     Args:
-        name: the regime, "undecided" with fewer than 4 usable generations.
+        name: the regime, "undetermined" with fewer than 4 usable generations or where several laws fit.
         exponent: slope of log D_n on log n over the later half: 0 stable, 1 diffusive, 2 ballistic.
         level: plateau of a stable or transient study; refused otherwise.
         kappa: alignment of innovations weighted by the last row of the propagator; nan without a Gram matrix.
         driver: what makes today's drift large: "fresh fraction" (too little of it: memory), "alignment" or
             "score error" (one generation's innovation is most of the drift).
         factors: D_N as a product: innovation (mean energy), memory (A_N), alignment (1 to B_N/A_N). Empty without Gram.
-        scores: AICc of each fitted shape, lower is better.
+        scores: probability of each law.
         evidence: the reasons, in words.
     """
 
@@ -108,17 +110,6 @@ def _points(drift: Sequence[Estimate]) -> tuple[Array, Array, Array]:
     return n, np.log(value), np.hypot(relative, MODEL_ERROR)
 
 
-def _fit(shape: Array, y: Array, sigma: Array, parameters: int) -> tuple[float, float, float]:
-    """AICc of y = log c + log shape, the fitted log c and its standard error."""
-    w = sigma**-2
-    gap = y - np.log(shape)
-    log_c = float(np.average(gap, weights=w))
-    chi2 = float((w * (gap - log_c) ** 2).sum())
-    inflation = max(1.0, chi2 / max(y.size - parameters, 1))
-    correction = 2 * parameters * (parameters + 1) / max(y.size - parameters - 1, 1)
-    return chi2 + 2 * parameters + correction, log_c, math.sqrt(inflation / w.sum())
-
-
 def classify(drift: Sequence[Estimate], policy: PolicyLike | None = None, gram: ArrayLike | None = None) -> Regime:
     """Which regime a study is in and what drives its drift.
 
@@ -144,36 +135,28 @@ def classify(drift: Sequence[Estimate], policy: PolicyLike | None = None, gram: 
         evidence.append(f"{skipped} of {len(drift)} generations have no finite positive drift and were left out")
     if n.size < 4:
         evidence.append(f"{n.size} usable generations: at least 4 are needed")
-        return Regime("undecided", exponent, level, kappa, driver, factors, {}, (*evidence, *causes))
+        return Regime("undetermined", exponent, level, kappa, driver, factors, {}, (*evidence, *causes))
 
-    shapes = {
-        "diffusive": n,
-        "ballistic": n**2,
-        "logarithmic": np.cumsum(1 / np.arange(1, n[-1] + 1))[n.astype(int) - 1] ** 2,
-    }
-    scores = {name: _fit(shape, y, sigma, 1)[0] for name, shape in shapes.items()}
-    plateaus = [
-        (_fit((1 - r**n) ** p, y, sigma, 2 if r else 1), r, p) for p in (1, 2) for r in np.linspace(0, 0.99, 100)
-    ]
-    (score, log_c, stderr), r, p = min(plateaus, key=lambda fit: fit[0][0])
-    arrived = float((1 - r ** n[-1]) ** p)
-    settling = "stable" if arrived >= ARRIVED else "transient"
-    scores[settling] = score
-    ranking = sorted(scores, key=scores.__getitem__)
-    name: Any = ranking[0]
+    judged = judge(n, y, sigma)
+    scores = dict(sorted(judged.probability.items(), key=lambda item: -item[1]))
+    first, second = list(scores)[:2]
     evidence.append(f"growth exponent over the later half: {exponent}")
-    if exponent.high < 0 and y[-1] < y[0]:
-        name = "transient"
-        evidence.append("the drift is falling: what it started from is still being forgotten")
+    name: Any = first if scores[first] >= SURE else "undetermined"
+    if name == "undetermined":
+        evidence.append(
+            f"several laws fit: {first} with probability {scores[first]:.0%}, {second} with {scores[second]:.0%}"
+        )
     else:
-        gap = scores[ranking[1]] - scores[name]
-        words = "clearly" if gap > 6 else "weakly" if gap > 2 else "not"
-        evidence.append(f"the {name} shape fits best; {words} separated from {ranking[1]} (AICc difference {gap:.1f})")
-    if name == settling:
-        value = math.exp(log_c)
-        low, high = math.exp(log_c - Z95 * stderr), math.exp(log_c + Z95 * stderr)
-        level = Estimate(value, value * stderr, low, high, n.size, "fitted plateau, rate held at its best value")
-        evidence.append(f"{arrived:.0%} of the plateau {level} is reached")
+        evidence.append(f"{first} with probability {scores[first]:.4g}, {second} with {scores[second]:.2g}")
+    if name in {"stable", "transient"}:
+        if judged.best.plateau > 0:
+            value = judged.best.plateau * math.exp(judged.log_scale)
+            low, high = (value * math.exp(sign * Z95 * judged.stderr) for sign in (-1.0, 1.0))
+            level = Estimate(value, value * judged.stderr, low, high, n.size, "plateau of the most likely curve")
+            arrived = float(judged.best.mean[int(n[-1]) - 1]) / judged.best.plateau
+            evidence.append(f"{arrived:.0%} of the plateau {level} is reached")
+        else:
+            evidence.append("the drift is falling: what it started from is still being forgotten")
     return Regime(name, exponent, level, kappa, driver, factors, scores, (*evidence, *causes))
 
 
