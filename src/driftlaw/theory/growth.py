@@ -79,7 +79,9 @@ def curves(N: int) -> tuple[Curve, ...]:
                 one = _curve("stable", G, kappa, r, limit)
                 name = "stable" if one.mean[-1] >= ARRIVED * limit else "transient"
                 found.append(Curve(name, one.mean, one.spread, limit, 1.0))
-    found += [Curve("transient", rho ** (2.0 * n), np.zeros((N, N)), 0.0, 1.0) for rho in FALLING]
+    found += [
+        Curve("transient", np.asarray(rho ** (2.0 * n), np.float64), np.zeros((N, N)), 0.0, 1.0) for rho in FALLING
+    ]
     totals: dict[str, float] = {}
     for c in found:
         totals[c.name] = totals.get(c.name, 0.0) + c.weight
