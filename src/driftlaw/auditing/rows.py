@@ -25,7 +25,7 @@ from driftlaw.data.rows.opened import Chunk, Rows, length, masked
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.encoder import ArrayEncoder
-from driftlaw.measure.sets.memorisation import memorisation
+from driftlaw.measure.sets.memorisation import copied_p, memorisation
 from driftlaw.measure.sets.prdc import prdc
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.sketch import Sketch
@@ -63,6 +63,9 @@ class Exemplars:
         return np.frombuffer(base64.b64decode(self.pixels), np.uint8).reshape(self.shape)
 
 
+_UNKNOWN = Estimate.refused("nearest neighbours", "not measured by the version that made this record")
+
+
 @dataclass(frozen=True)
 class RowMeasures(Record):
     """Nearest-neighbour measures of one generation, and images.
@@ -72,6 +75,8 @@ class RowMeasures(Record):
         recall_floor, coverage_floor: the same for other real rows.
         near_duplicates: share of generated rows that sit on real training rows; refused without a holdout.
         exemplars: None where rows are not images.
+        precision, precision_floor: of the generation, and of other real rows, within the real set.
+        copied_p: p-value of the near-duplicates against held-out rows; None without a holdout.
     """
 
     recall: Estimate
@@ -80,6 +85,9 @@ class RowMeasures(Record):
     coverage_floor: Estimate
     near_duplicates: Estimate
     exemplars: Exemplars | None
+    precision: Estimate = _UNKNOWN
+    precision_floor: Estimate = _UNKNOWN
+    copied_p: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +184,16 @@ def measure_rows(
         found, floor = prdc(reference[:n], generation.z[:n]), prdc(reference[:n], other.z[:n])
     except InputError as error:
         no = Estimate.refused("nearest neighbours", error.what, n)
-        found = floor = {"recall": no, "coverage": no}
+        found = floor = {"recall": no, "coverage": no, "precision": no}
     method = "d(training)/d(held out) against held-out rows, Wilson interval"
+    p = None
     if holdout is None:
         duplicates = Estimate.refused(method, "it needs a holdout: real rows that no model was trained on", n)
     else:
         try:
-            duplicates = memorisation(generation.z[:COMPARED], real.z, holdout.z[:COMPARED])["memorised"]
+            mine, held = generation.z[:COMPARED], holdout.z[:COMPARED]
+            duplicates = memorisation(mine, real.z, held)["memorised"]
+            p = None if duplicates.is_refused else copied_p(mine, real.z, held)
         except InputError as error:
             duplicates = Estimate.refused(method, error.what, n)
         if real.rows > len(real.z) and not duplicates.is_refused:
@@ -191,7 +202,7 @@ def measure_rows(
             )
     return RowMeasures(
         found["recall"], found["coverage"], floor["recall"], floor["coverage"], duplicates,
-        _exemplars(generation, direction),
+        _exemplars(generation, direction), found["precision"], floor["precision"], p,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ raise any alarm with probability 5 % at most.
 - **columns**: cells, categories and missing values of every column (:mod:`driftlaw.auditing.verdict.columns`), times
   their number. It sees spread, tails, lost and new categories: what means cannot see.
 - **recall**: whether fewer real rows lie among generated rows than among other real rows (one-sided normal test).
-- **copies**: whether more generated rows sit on real training rows than held-out rows do (one-sided binomial test).
+- **copies**: whether more generated rows sit on real training rows than held-out rows do (one-sided exact test).
 """
 
 from __future__ import annotations
@@ -93,5 +93,7 @@ def _recall(rows: RowMeasures | None) -> float | None:
 def _copies(rows: RowMeasures | None) -> float | None:
     if rows is None or rows.near_duplicates.is_refused:
         return None
+    if rows.copied_p is not None:
+        return rows.copied_p
     n = rows.near_duplicates.n
     return float(stats.binom.sf(np.ceil(rows.near_duplicates.value * n - 1e-9) - 1, n, QUANTILE)) if n else None

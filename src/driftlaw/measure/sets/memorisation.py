@@ -6,7 +6,9 @@ nearer to the rows T that it saw than to the rows H that it did not.
 
 - **memorised**: share of generated rows with :math:`d_T(s)/d_H(s)` below the 1 % quantile of
   :math:`d_T(h)/d_{H \setminus h}(h)` over held-out rows h. All of T is used. The ratio, unlike d_T alone, does not fire
-  for a blurred model whose rows are near everything. Without memorisation: 0.01. All rows copied: 1.
+  for a blurred model whose rows are near everything. Without memorisation: 0.01. All rows copied: 1. Discrete and
+  rounded rows tie: with shares S of generated and H of held-out rows at or below the quantile it is
+  0.01 + 0.99 (S - H)/(1 - H), which is S without ties and has the same two ends.
 - **train_nearest**: share of generated rows that are nearer to T than to H, with as many rows of each. If T and H are
   exchangeable given the model (it memorised nothing), each is the nearer one with probability 1/2 whatever the model's
   law. Copies: towards 1, as far as the rows of T that are compared were copied. Ties count one half.
@@ -23,6 +25,7 @@ import math
 from dataclasses import replace
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from driftlaw.errors import InputError
@@ -89,18 +92,45 @@ def memorisation_floor(training: Tensor, held_out: Tensor, *, seed: int = 0, blo
 def _memorised(samples: Tensor, held_out: Tensor) -> Estimate:
     n, m = len(samples), len(held_out)
     rank = max(1, math.floor(QUANTILE * (m + 1)))
-    threshold = float(held_out.kthvalue(rank).values)
-    inside = samples < threshold if threshold > 0 else samples <= 0
-    share = float(inside.double().mean())
-    pooled = max(1, n * m // (n + m))
-    method = f"nearer to a training row than {1 - rank / (m + 1):.1%} of {m} held-out rows, Wilson interval"
-    found = replace(proportion(share * pooled, pooled), n=n, method=method)
-    if threshold > 0:
-        return found
-    copies = int((held_out <= 0).sum())
-    return found.warn(
-        f"{copies} of {m} held-out rows equal a training row: exact copies are counted, compare the floor"
+    threshold = float(held_out.kthvalue(rank).values) * (1.0 + 1e-12)
+    near, ours = int((held_out <= threshold).sum()), int((samples <= threshold).sum())
+    method = f"nearer to a training row than {1 - rank / (m + 1):.1%} of {m} held-out rows"
+    if near == rank:
+        pooled = max(1, n * m // (n + m))
+        return replace(proportion(ours / n * pooled, pooled), n=n, method=f"{method}, Wilson interval")
+    share, honest = proportion(ours, n), proportion(near, m)
+    if near == m:
+        return Estimate.refused(method, "every held-out row is as near to a training row: ties hide any copy", n)
+    scale = (1.0 - QUANTILE) / (1.0 - honest.value)
+    value = QUANTILE + scale * (share.value - honest.value)
+    below = scale * math.hypot(share.value - share.low, honest.high - honest.value)
+    above = scale * math.hypot(share.high - share.value, honest.value - honest.low)
+    stderr = scale * math.hypot(share.stderr, honest.stderr)
+    low, centre, high = (min(max(x, 0.0), 1.0) for x in (value - below, value, value + above))
+    return Estimate(centre, stderr, low, high, n, f"{method}, ties among them taken off, Newcombe interval").warn(
+        f"{near} of {m} held-out rows tie at that distance: their share is the yardstick"
     )
+
+
+def copied_p(samples: Tensor, training: Tensor, held_out: Tensor, *, block: int = BLOCK) -> float:
+    """Probability that so many honest rows would be as near to training rows as the nearest held-out ones are.
+
+    With k generated and r held-out rows within the threshold, no ties: the k + r nearest rows hold at most r held-out
+    ones (hypergeometric). With ties at the threshold: Fisher's exact test of both counts, one-sided mid-p.
+    """
+    s, t, h = samples.double(), training.double(), held_out.double()
+    mine = _ratio(_nearest(s, t, block)[0], _nearest(s, h, block)[0])
+    real = _ratio(_nearest(h, t, block)[0], _nearest(h, h, block, own=True)[0])
+    n, m = len(mine), len(real)
+    rank = max(1, math.floor(QUANTILE * (m + 1)))
+    threshold = float(real.kthvalue(rank).values) * (1.0 + 1e-12)
+    near, ours = int((real <= threshold).sum()), int((mine <= threshold).sum())
+    if ours == 0:
+        return 1.0
+    if near == rank:
+        return float(stats.hypergeom(n + m, m, ours + rank - 1).cdf(rank - 1))
+    law = stats.hypergeom(n + m, ours + near, n)
+    return float(law.sf(ours) + 0.5 * law.pmf(ours))
 
 
 def _exchange(s: Tensor, t: Tensor, h: Tensor, seed: int, block: int) -> Estimate:
