@@ -37,7 +37,7 @@ def driftlaw_training(config: Denoiser, data, seed: int) -> float:
 def plain_training(config: Denoiser, data, steps: int, g: torch.Generator) -> float:
     """The same for a loop written by hand: default AdamW, per-tensor average, random rows, log-normal noise."""
     stamps: list[float] = []
-    net = config.network(tuple(data.shape[1:]), g).train()
+    net = config.build_network(tuple(data.shape[1:]), g).train()
     average, sd = copy.deepcopy(net), root_mean_square(data)
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -97,7 +97,13 @@ def validate(part: Any) -> None:
 def describe(kind: str, part: Any) -> dict[str, Any]:
     """YAML-ready mapping of all fields of a dataclass with their ``kind`` (tuples become lists)."""
     values = {f.name: getattr(part, f.name) for f in fields(part)}
-    return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    return {"kind": kind, **{name: _plain(value) for name, value in values.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return list(value) if isinstance(value, tuple) else value
 
 
 class Described:

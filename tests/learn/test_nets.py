@@ -61,14 +61,14 @@ def test_output_depends_on_the_noise_level_and_starts_at_zero(make):
 def test_automatic_choice_and_laptop_size():
     kinds = {(5,): MLP, (1, 8, 8): MLP, (1, 28, 28): UNet, (3, 32, 32): UNet, (3, 8, 8): MLP}
     for shape, kind in kinds.items():
-        assert isinstance(Denoiser().network(shape), kind)
-    size = sum(p.numel() for p in Denoiser().network((1, 28, 28)).parameters())
+        assert isinstance(Denoiser().build_network(shape), kind)
+    size = sum(p.numel() for p in Denoiser().build_network((1, 28, 28)).parameters())
     assert 150_000 < size < 200_000
 
 
 def test_initialisation_is_a_function_of_the_generator():
     config = Denoiser(width=8)
-    states = [config.network((1, 28, 28), torch.Generator().manual_seed(s)).state_dict() for s in (1, 1, 2)]
+    states = [config.build_network((1, 28, 28), torch.Generator().manual_seed(s)).state_dict() for s in (1, 1, 2)]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
     assert all(torch.isfinite(v).all() for v in states[0].values())

@@ -149,7 +149,7 @@ def test_average_warms_up():
         config = replace(MLP, ema=limit, steps=1)
         model = config.fit(data, FitContext(seed=0))
         nets.append(torch.cat([p.flatten() for p in model.net.parameters()]))
-    start = MLP.network((3,), seeding.generator(0, "initialise"))
+    start = MLP.build_network((3,), seeding.generator(0, "initialise"))
     begin = torch.cat([p.detach().flatten() for p in start.parameters()])
     torch.testing.assert_close(nets[0], begin + 0.9 * (nets[1] - begin), rtol=1e-4, atol=1e-7)
     assert not torch.equal(nets[0], begin)
@@ -170,7 +170,7 @@ def test_every_row_is_seen_once_per_epoch():
     config = Denoiser(width=8, batch=4)
     training = Training(
         config,
-        config.network((1,), torch.Generator().manual_seed(0)),
+        config.build_network((1,), torch.Generator().manual_seed(0)),
         data,
         NoiseLaw("energy", 1e-3, 6.0, 1.0),
         10,

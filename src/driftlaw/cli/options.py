@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from driftlaw.cli.console import err
 from driftlaw.errors import ConfigError, InputError
+from driftlaw.learn.denoiser.config import grouped
 from driftlaw.loop import presets
 from driftlaw.loop.study import Study, apply_setting, read_yaml
 from driftlaw.theory import refresh
@@ -41,6 +43,7 @@ def study_from(
         if preset is not None:
             raise ConfigError("a preset is a size of a built-in study, not of a YAML file", "drop --preset")
         config = read_yaml(name)
+        _note_groups(name, config.get("estimator"))
     else:
         config = presets.preset(name, preset or "laptop")
     if skip_bad:
@@ -64,6 +67,15 @@ def study_from(
         except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
     return Study.from_config(resolved)
+
+
+def _note_groups(name: str, estimator: object) -> None:
+    """Say where settings of a denoiser belong that a file of 0.1.0 gives without their groups."""
+    if not isinstance(estimator, dict) or estimator.get("kind") != "denoiser":
+        return
+    if moved := grouped(estimator):
+        places = ", ".join(f"{old} -> {new}" for old, new in moved.items())
+        err.print(f"Note: {name} is read as before; settings of a denoiser have groups now: {places}", markup=False)
 
 
 def _without_bad_images(source: object) -> dict[str, Any]:

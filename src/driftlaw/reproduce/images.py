@@ -251,7 +251,7 @@ def longer(run: OpenRun, index: int, steps: int, seed: int) -> Model:
         raise InputError(f"{type(estimator).__name__} cannot be trained further", "use a denoiser, or references=0")
     rows, _ = training_set(run.setting, index, run.past)
     context = FitContext(seed=stream_seed(seed, "reference"), warm_start=run.model(index))
-    return replace(estimator, warm_steps=steps).fit(rows, context)
+    return replace(estimator, optimiser=replace(estimator.optimiser, warm_steps=steps)).fit(rows, context)
 
 
 def perturbed(run: OpenRun, effort: Effort, seed: int) -> pd.DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from driftlaw.config import Described, validate
+from driftlaw.config import Described, check_keys, make, validate
 from driftlaw.errors import ConfigError
 from driftlaw.process.ddpm import betas, chain_times
 
@@ -22,8 +24,8 @@ DEFAULT_T0, DEFAULT_T = 1e-3, 6.0
 
 
 @dataclass(frozen=True)
-class DenoiserConfig(Described):
-    """The settings of :class:`~driftlaw.learn.denoiser.learner.Denoiser`.
+class Network:
+    """What maps a noisy row to a prediction.
 
     Args:
         net: "mlp", "unet", "diffusers-unet" (UNet2DModel of the extra driftlaw[diffusers]), or "auto": U-Net for images
@@ -33,109 +35,200 @@ class DenoiserConfig(Described):
         multipliers: U-Net channels per level over `width`.
         attention: U-Net self-attention at the lowest level.
         dropout: rate inside the residual blocks.
-        steps: optimisation steps of a fit from scratch.
-        warm_steps: optimisation steps of a fit that starts from the previous generation.
-        batch: rows per step.
-        lr: peak learning rate.
-        weight_decay: AdamW's decoupled weight decay.
-        ema: limit of the moving average's decay.
-        schedule: learning rate after warm-up, "cosine" to 0 or "constant".
-        warmup: steps of linear warm-up.
-        holdout_every: steps between two held-out losses.
-        patience: stop after this many held-out losses without improvement and keep the best weights; 0 never stops
-            or selects (see the module's page for why this is the default).
-        checkpoint_every: steps between two checkpoints; 0 saves only the finished fit.
-        noise: law of noise levels, which is also the loss weighting: "energy", "loguniform", "lognormal", or "ddpm"
-            (the levels of the chain below, error of the noise prediction).
-        t0, T: horizon on the OU clock. Left at their defaults, a chain's first and last time replace them.
-        solver: "heun" or "multistep" probability-flow solver, or "ddpm", the ancestral sampler of the chain below.
-        solver_steps: steps of the solver ("heun" evaluates the network twice per step; "ddpm" takes every so many
-            levels of the chain, all of them with ``solver_steps = diffusion_steps``).
-        sample_batch: rows sampled at once; with the generator given, it does not change which noise a row gets.
-        compile: torch.compile the training step; "auto" does on CUDA for fits of 2000 steps or more.
         channels_last: memory format of U-Net weights; "auto" means yes, but not for a diffusers-unet.
         groups: groups of the U-Net's normalisations.
         unet: settings of a diffusers-unet (``UNet2DModel``) that replace width, blocks, multipliers, attention, groups.
-        prediction: what the network predicts: "edm" (the preconditioned target of
-            :mod:`driftlaw.learn.denoiser.preconditioning`), or "epsilon", "sample" or "v_prediction" at the levels of
-            the chain.
-        diffusion_steps: levels of the chain ("ddpm" noise or solver, and all predictions but "edm").
-        beta_schedule: of the chain: "linear", "scaled-linear" or "cosine".
-        beta_start, beta_end: of the chain.
-        spread: variance of an ancestral step, "small" (posterior) or "large" (beta).
-        clip: bound on the denoised prediction while sampling, in the units of the rows; None for no bound.
-        epochs: passes through the training set of a fit from scratch, instead of `steps`.
-        warm_epochs: the same for a fit that starts from the previous generation, instead of `warm_steps`.
-        validation: fraction of the training rows set apart to watch, and to select by when there is patience.
-        beta2: AdamW's decay of squared gradients (beta1 is 0.9).
-        engine: "torch", or "accelerate" (extra driftlaw[diffusers]) for `precision` and `processes`.
-        precision: of the forward pass in training: "float32" or "bfloat16"; everything else is float32.
-        processes: processes that share each batch, one per GPU on CUDA.
     """
 
-    kind: ClassVar[str] = "denoiser"
     net: Literal["auto", "mlp", "unet", "diffusers-unet"] = "auto"
     width: Count | None = None
     blocks: Count | None = None
     multipliers: tuple[Count, ...] = field(default=(1, 2, 4))
     attention: bool = False
     dropout: Rate = 0.0
+    channels_last: bool | Literal["auto"] = "auto"
+    groups: Count = 8
+    unet: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.unet is not None and self.net != "diffusers-unet":
+            raise ConfigError(f"Denoiser: unet is given and net is {self.net!r}", "set net: diffusers-unet")
+        if not self.multipliers:
+            raise ConfigError("Denoiser: multipliers is empty", "give one multiplier per U-Net level")
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How long, on what and how fast the network learns.
+
+    Args:
+        steps: optimisation steps of a fit from scratch.
+        warm_steps: optimisation steps of a fit that starts from the previous generation.
+        epochs: passes through the training set of a fit from scratch, instead of `steps`.
+        warm_epochs: the same for a fit that starts from the previous generation, instead of `warm_steps`.
+        batch: rows per step.
+        lr: peak learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        beta2: AdamW's decay of squared gradients (beta1 is 0.9).
+        ema: limit of the moving average's decay.
+        schedule: learning rate after warm-up, "cosine" to 0 or "constant".
+        warmup: steps of linear warm-up.
+        holdout_every: steps between two held-out losses.
+        patience: stop after this many held-out losses without improvement and keep the best weights; 0 never stops
+            or selects (see the module's page for why this is the default).
+        validation: fraction of the training rows set apart to watch, and to select by when there is patience.
+    """
+
     steps: Count = 3000
     warm_steps: Count = 2000
+    epochs: Count | None = None
+    warm_epochs: Count | None = None
     batch: Count = 128
     lr: Positive = 2e-3
     weight_decay: Number = 0.01
+    beta2: Rate = 0.99
     ema: Rate = 0.999
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 100
     holdout_every: Count = 250
     patience: Annotated[int, Field(ge=0)] = 0
-    checkpoint_every: Annotated[int, Field(ge=0)] = 500
-    noise: Literal["energy", "loguniform", "lognormal", "ddpm"] = "lognormal"
-    t0: Positive = DEFAULT_T0
-    T: Positive = DEFAULT_T
-    solver: Literal["heun", "multistep", "ddpm"] = "heun"
-    solver_steps: Count = 20
-    sample_batch: Count = 512
-    compile: bool | Literal["auto"] = False
-    channels_last: bool | Literal["auto"] = "auto"
-    groups: Count = 8
-    unet: dict[str, Any] | None = None
-    prediction: Literal["edm", "epsilon", "sample", "v_prediction"] = "edm"
+    validation: Rate = 0.0
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Discrete noise levels ("ddpm" noise or solver, and all predictions but "edm").
+
+    Args:
+        diffusion_steps: how many.
+        beta_schedule: "linear", "scaled-linear" or "cosine".
+        beta_start, beta_end: of the schedule.
+    """
+
     diffusion_steps: Count = 1000
     beta_schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a trained network makes rows.
+
+    Args:
+        solver: "heun" or "multistep" probability-flow solver, or "ddpm", the ancestral sampler of the chain.
+        solver_steps: steps of the solver ("heun" evaluates the network twice per step; "ddpm" takes every so many
+            levels of the chain, all of them with ``solver_steps = diffusion_steps``).
+        sample_batch: rows sampled at once; with the generator given, it does not change which noise a row gets.
+        spread: variance of an ancestral step, "small" (posterior) or "large" (beta).
+        clip: bound on the denoised prediction while sampling, in the units of the rows; None for no bound.
+    """
+
+    solver: Literal["heun", "multistep", "ddpm"] = "heun"
+    solver_steps: Count = 20
+    sample_batch: Count = 512
     spread: Literal["small", "large"] = "small"
     clip: Positive | None = None
-    epochs: Count | None = None
-    warm_epochs: Count | None = None
-    validation: Rate = 0.0
-    beta2: Rate = 0.99
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+_GROUPS: dict[str, type[Any]] = {
+    "network": Network,
+    "optimiser": Optimiser,
+    "chain": Chain,
+    "sampling": Sampling,
+}
+#: The group of each setting that has one.
+GROUP_OF = {f.name: group for group, cls in _GROUPS.items() for f in fields(cls)}
+
+
+@dataclass(frozen=True, init=False)
+class DenoiserConfig(Described):
+    """The settings of :class:`~driftlaw.learn.denoiser.learner.Denoiser`.
+
+    A setting of a group can be given and read without it: ``Denoiser(steps=20)`` is
+    ``Denoiser(optimiser=Optimiser(steps=20))``, and ``config.steps`` is ``config.optimiser.steps``. Given both ways,
+    the shorter one counts.
+
+    Args:
+        network: what maps a noisy row to a prediction.
+        optimiser: how long, on what and how fast it learns.
+        chain: discrete noise levels.
+        sampling: how a trained network makes rows.
+        prediction: what the network predicts: "edm" (the preconditioned target of
+            :mod:`driftlaw.learn.denoiser.preconditioning`), or "epsilon", "sample" or "v_prediction" at the levels of
+            the chain.
+        noise: law of noise levels, which is also the loss weighting: "energy", "loguniform", "lognormal", or "ddpm"
+            (the levels of the chain, error of the noise prediction).
+        t0, T: horizon on the OU clock. Left at their defaults, a chain's first and last time replace them.
+        checkpoint_every: steps between two checkpoints; 0 saves only the finished fit.
+        compile: torch.compile the training step; "auto" does on CUDA for fits of 2000 steps or more.
+        engine: "torch", or "accelerate" (extra driftlaw[diffusers]) for `precision` and `processes`.
+        precision: of the forward pass in training: "float32" or "bfloat16"; everything else is float32.
+        processes: processes that share each batch, one per GPU on CUDA.
+    """
+
+    kind: ClassVar[str] = "denoiser"
+    network: Network = field(default_factory=Network)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    chain: Chain = field(default_factory=Chain)
+    sampling: Sampling = field(default_factory=Sampling)
+    prediction: Literal["edm", "epsilon", "sample", "v_prediction"] = "edm"
+    noise: Literal["energy", "loguniform", "lognormal", "ddpm"] = "lognormal"
+    t0: Positive = DEFAULT_T0
+    T: Positive = DEFAULT_T
+    checkpoint_every: Annotated[int, Field(ge=0)] = 500
+    compile: bool | Literal["auto"] = False
     engine: Literal["torch", "accelerate"] = "torch"
     precision: Literal["float32", "bfloat16"] = "float32"
     processes: Count = 1
 
+    def __init__(self, **settings: Any) -> None:
+        check_keys("a denoiser", settings, inspect.signature(type(self)).parameters)
+        for name, cls in _GROUPS.items():
+            given = settings.get(name, {})
+            if not isinstance(given, cls | Mapping):
+                raise ConfigError(
+                    f"Denoiser: {name} is a {type(given).__name__}", f"give a mapping or {cls.__name__}(...)"
+                )
+            flat = {key: value for key, value in settings.items() if GROUP_OF.get(key) == name}
+            plain = {str(k): v for k, v in given.items()} if isinstance(given, Mapping) else vars(given)
+            object.__setattr__(self, name, make(cls, plain | flat, f"{name} of a denoiser"))
+        for f in fields(self):
+            if f.name not in _GROUPS:
+                object.__setattr__(self, f.name, settings.get(f.name, f.default))
+        self.__post_init__()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in GROUP_OF:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(object.__getattribute__(self, GROUP_OF[name]), name)
+
     def __post_init__(self) -> None:
         validate(self)
-        if "ddpm" in (self.noise, self.solver) or self.prediction != "edm":
+        if "ddpm" in (self.noise, self.sampling.solver) or self.prediction != "edm":
             self._fit_horizon()
-        if self.unet is not None and self.net != "diffusers-unet":
-            raise ConfigError(f"Denoiser: unet is given and net is {self.net!r}", "set net: diffusers-unet")
         if self.engine == "torch" and (self.precision != "float32" or self.processes > 1):
             raise ConfigError(
                 f"Denoiser: precision = {self.precision!r} with {self.processes} processes and engine 'torch'",
                 "set engine: accelerate",
             )
-        if self.batch % self.processes:
+        if self.optimiser.batch % self.processes:
             raise ConfigError(
-                f"Denoiser: batch = {self.batch} cannot be shared by {self.processes} processes",
+                f"Denoiser: batch = {self.optimiser.batch} cannot be shared by {self.processes} processes",
                 "take a batch that the number of processes divides",
             )
         if self.t0 >= self.T:
             raise ConfigError(f"Denoiser: t0 = {self.t0} is not below T = {self.T}", "set t0 < T")
-        if not self.multipliers:
-            raise ConfigError("Denoiser: multipliers is empty", "give one multiplier per U-Net level")
 
     def _fit_horizon(self) -> None:
         """Take the chain's own horizon for the default one; refuse one that the chain leaves."""
@@ -157,31 +250,53 @@ class DenoiserConfig(Described):
                 f"Denoiser: times from {self.t0:g} to {self.T:g} leave the noise chain, {first:.6g} to {last:.6g}",
                 "drop t0 and T, which then are the chain's",
             )
-        if self.solver == "ddpm" and not covered:
+        if self.sampling.solver == "ddpm" and not covered:
             raise ConfigError(
                 f"Denoiser: the noise chain, {first:.6g} to {last:.6g}, leaves the trained times {self.t0:g} to "
                 f"{self.T:g}",
                 "drop t0 and T, which then are the chain's",
             )
-        if self.solver == "ddpm" and self.solver_steps > self.diffusion_steps:
+        if self.sampling.solver == "ddpm" and self.sampling.solver_steps > self.chain.diffusion_steps:
             raise ConfigError(
-                f"Denoiser: {self.solver_steps} ancestral steps through a chain of {self.diffusion_steps} levels",
+                f"Denoiser: {self.sampling.solver_steps} ancestral steps through a chain of "
+                f"{self.chain.diffusion_steps} levels",
                 "set solver_steps <= diffusion_steps",
             )
 
     def levels(self) -> Tensor:
         """OU times of the chain's levels, float64 ``[diffusion_steps]``."""
-        return chain_times(betas(self.beta_schedule, self.diffusion_steps, self.beta_start, self.beta_end))
+        return chain_times(
+            betas(self.chain.beta_schedule, self.chain.diffusion_steps, self.chain.beta_start, self.chain.beta_end)
+        )
 
     def fit_steps(self, rows: int, warm: bool) -> int:
         """Optimisation steps of a fit on `rows` rows."""
-        epochs = self.warm_epochs if warm else self.epochs
+        epochs = self.optimiser.warm_epochs if warm else self.optimiser.epochs
         if epochs is None:
-            return self.warm_steps if warm else self.steps
-        return math.ceil(epochs * (rows - round(self.validation * rows)) / self.batch)
+            return self.optimiser.warm_steps if warm else self.optimiser.steps
+        return math.ceil(epochs * (rows - round(self.optimiser.validation * rows)) / self.optimiser.batch)
 
     def compiles(self, device: str) -> bool:
         """Whether training on `device` is compiled."""
         if self.compile == "auto":
-            return device != "cpu" and min(self.steps, self.warm_steps) >= 2000
+            return device != "cpu" and min(self.optimiser.steps, self.optimiser.warm_steps) >= 2000
         return self.compile
+
+    def flat(self) -> dict[str, Any]:
+        """All settings without groups, as 0.1.0 wrote them: what checkpoints are known by."""
+        config = self.config()
+        return {key: v for k, value in config.items() for key, v in (value if k in _GROUPS else {k: value}).items()}
+
+
+#: What a configuration can be made with: groups, settings of their own, and settings of groups without these.
+DenoiserConfig.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in (*(f.name for f in fields(DenoiserConfig)), *GROUP_OF)
+    ]
+)
+
+
+def grouped(config: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that a mapping gives without their groups, as files of 0.1.0 do, and where they belong."""
+    return {key: f"{GROUP_OF[key]}.{key}" for key in config if key in GROUP_OF}

@@ -90,7 +90,7 @@ class DenoiserModel:
             raise InputError(f"{n} samples were asked", "ask for at least 1")
         start = torch.randn(n, *self.shape, generator=generator, device=generator.device)
         seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device)) if self._is_chain else 0
-        parts = torch.split(start, self.config.sample_batch)
+        parts = torch.split(start, self.config.sampling.sample_batch)
         keep = chunks if len(parts) > 1 else None
         identity = self._identity() if keep is not None else ""
         done: list[Tensor] = []
@@ -112,19 +112,22 @@ class DenoiserModel:
 
     @property
     def _is_chain(self) -> bool:
-        return self.config.solver == "ddpm"
+        return self.config.sampling.solver == "ddpm"
 
     def _carry(self, x: Tensor, seed: int, chunk: int, progress: Callable[[float, str], None]) -> Tensor:
         """One chunk from its starting noise to samples."""
         config, x = self.config, x.to(next(self.net.parameters()).device)
-        score: Score | Field = self if config.clip is None else self._clipped
+        score: Score | Field = self if config.sampling.clip is None else self._clipped
         try:
             with torch.inference_mode():  # a few percent faster than no_grad for small networks
                 if not self._is_chain:
-                    grid = karras_grid(config.T, config.t0, config.solver_steps)
-                    return sample(score, x, grid, config.solver, progress=progress).cpu()
-                grid, g = chain_grid(config.levels(), config.solver_steps), seeding.generator(seed, "chunk", chunk)
-                return ancestral(score, x, grid, g, progress=progress, spread=config.spread).cpu()
+                    grid = karras_grid(config.T, config.t0, config.sampling.solver_steps)
+                    return sample(score, x, grid, config.sampling.solver, progress=progress).cpu()
+                grid, g = (
+                    chain_grid(config.levels(), config.sampling.solver_steps),
+                    seeding.generator(seed, "chunk", chunk),
+                )
+                return ancestral(score, x, grid, g, progress=progress, spread=config.sampling.spread).cpu()
         except InputError as error:
             raise InputError(
                 f"sampling from the denoiser failed in the {chunk + 1}. batch: {error.what}",
@@ -132,11 +135,11 @@ class DenoiserModel:
             ) from error
 
     def _clipped(self, x: Tensor, t: Tensor) -> Tensor:
-        bound = self.config.clip or torch.inf
+        bound = self.config.sampling.clip or torch.inf
         return score_from_denoised(self.denoised(x, t).clamp(-bound, bound), x, t)
 
     def _identity(self) -> str:
-        settings = json.dumps(self.config.config(), sort_keys=True)
+        settings = json.dumps(self.config.flat(), sort_keys=True)
         return hashlib.blake2b(f"{settings}{digest(self.state())}".encode(), digest_size=16).hexdigest()
 
     def score(self, x: Tensor, t: Time) -> Tensor:

@@ -38,7 +38,7 @@ from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows, check_shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Denoiser(DenoiserConfig):
     """Denoising score matching with a small network.
 
@@ -52,9 +52,10 @@ class Denoiser(DenoiserConfig):
         torch.Size([5, 2])
     """
 
-    def network(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> nn.Module:
+    def build_network(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> nn.Module:
         """The network for rows of `shape`, initialised from `generator` (left uninitialised without one)."""
-        kind = self.net
+        n = self.network
+        kind = n.net
         if kind == "auto":
             kind = "unet" if len(shape) == 3 and math.prod(shape) > 256 else "mlp"
         if kind in ("unet", "diffusers-unet") and len(shape) != 3:
@@ -62,14 +63,14 @@ class Denoiser(DenoiserConfig):
         with torch.device("meta"):  # so that no constructor draws from the global random state
             net: nn.Module
             if kind == "mlp":
-                net = MLP(shape, self.width or 256, self.blocks or 3, self.dropout)
+                net = MLP(shape, n.width or 256, n.blocks or 3, n.dropout)
             elif kind == "unet":
-                width, blocks = self.width or 16, self.blocks or 1
-                net = UNet(shape, width, self.multipliers, blocks, self.dropout, self.attention, self.groups)
+                width, blocks = n.width or 16, n.blocks or 1
+                net = UNet(shape, width, n.multipliers, blocks, n.dropout, n.attention, n.groups)
             else:  # diffusers' sinusoids of the time are made for 0 to 1000
                 net = Timestepped(unet2d(shape, self._unet()), 1.0 if self.prediction != "edm" else 100.0)
         net = net.to_empty(device="cpu")
-        if kind != "mlp" and (self.channels_last is True or (self.channels_last == "auto" and kind == "unet")):
+        if kind != "mlp" and (n.channels_last is True or (n.channels_last == "auto" and kind == "unet")):
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if generator is not None:
             initialise(net, generator)
@@ -77,19 +78,20 @@ class Denoiser(DenoiserConfig):
 
     def _unet(self) -> dict[str, Any]:
         """Settings that build the UNet2DModel of diffusers."""
-        if self.unet is not None:
-            return self.unet
-        width, deep = self.width or 32, len(self.multipliers) - 1
-        kinds = [*["Block2D"] * deep, "AttnBlock2D" if self.attention else "Block2D"]
+        n = self.network
+        if n.unet is not None:
+            return n.unet
+        width, deep = n.width or 32, len(n.multipliers) - 1
+        kinds = [*["Block2D"] * deep, "AttnBlock2D" if n.attention else "Block2D"]
         down = [k.replace("Block", "DownBlock") for k in kinds]
         return {
-            "block_out_channels": [width * m for m in self.multipliers],
+            "block_out_channels": [width * m for m in n.multipliers],
             "down_block_types": [k.replace("AttnBlock", "AttnDownBlock") for k in down],
             "up_block_types": [k.replace("Down", "Up") for k in reversed(down)],
-            "layers_per_block": self.blocks or 1,
-            "norm_num_groups": math.gcd(self.groups, width),
-            "dropout": self.dropout,
-            "add_attention": self.attention,
+            "layers_per_block": n.blocks or 1,
+            "norm_num_groups": math.gcd(n.groups, width),
+            "dropout": n.dropout,
+            "add_attention": n.attention,
         }
 
     def check(self, shape: tuple[int, ...], device: str = "cpu") -> None:
@@ -100,7 +102,7 @@ class Denoiser(DenoiserConfig):
             ConfigError: a package that is not installed, or settings that it refuses.
         """
         check_device(device)
-        self.network(shape)
+        self.build_network(shape)
         if self.engine == "accelerate":
             Accelerated(device, self.precision)
 
@@ -119,7 +121,7 @@ class Denoiser(DenoiserConfig):
         if context.held_out is not None:
             check_shape(check_rows(context.held_out, "held-out set", minimum=1), shape, "the held-out set")
         check_device(context.device)
-        net = self.network(shape, seeding.generator(context.seed, "initialise"))
+        net = self.build_network(shape, seeding.generator(context.seed, "initialise"))
         warm = self._warm_state(net, context, shape)
         train, apart = self._split(data, context.seed)
         if warm is None:
@@ -129,7 +131,7 @@ class Denoiser(DenoiserConfig):
             net.load_state_dict({k.removeprefix("net."): v for k, v in warm.items() if k.startswith("net.")})
         law = NoiseLaw(self.noise, self.t0, self.T, sigma_data, levels=self.levels() if self.noise == "ddpm" else None)
         steps = self.fit_steps(len(data), warm is not None)
-        identity = fingerprint(self.config(), data, warm, context)
+        identity = fingerprint(self.flat(), data, warm, context)
         if self.processes > 1 and processes.WORKER not in os.environ:
             context = replace(context, checkpoint=Finished(processes.fit(self, data, context)))
             engine: Engine = Plain(context.device)
@@ -141,12 +143,12 @@ class Denoiser(DenoiserConfig):
 
     def _split(self, data: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
         """Rows to train on, and those set apart."""
-        count = round(self.validation * len(data))
-        if self.validation == 0:
+        count = round(self.optimiser.validation * len(data))
+        if self.optimiser.validation == 0:
             return data, None
         if not 1 <= count <= len(data) - 2:
             raise InputError(
-                f"validation = {self.validation} sets {count} of {len(data)} rows apart",
+                f"validation = {self.optimiser.validation} sets {count} of {len(data)} rows apart",
                 "leave at least 2 rows to train on",
             )
         order = torch.from_numpy(seeding.numpy_generator(seed, "validation").permutation(len(data)).astype(np.int64))
@@ -158,7 +160,7 @@ class Denoiser(DenoiserConfig):
         Raises:
             InputError: the state is not one of this configuration.
         """
-        net = self.network(shape)
+        net = self.build_network(shape)
         weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
         expected = {k: tuple(v.shape) for k, v in net.state_dict().items()}
         if {k: tuple(v.shape) for k, v in weights.items()} != expected or "sigma_data" not in state:

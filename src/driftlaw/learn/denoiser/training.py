@@ -35,10 +35,10 @@ EVALUATION_ROWS, BINS = 512, 4
 
 
 def learning_rate(config: DenoiserConfig, step: int, steps: int) -> float:
-    """Rate of `step` (from 0): linear warm-up over ``config.warmup`` steps, then constant or a half cosine to 0."""
-    ramp = min(1.0, (step + 1) / (config.warmup + 1))
-    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if config.schedule == "cosine" else 1.0
-    return config.lr * ramp * decay
+    """Rate of `step` (from 0): linear warm-up over `warmup` steps, then constant or a half cosine to 0."""
+    ramp = min(1.0, (step + 1) / (config.optimiser.warmup + 1))
+    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if config.optimiser.schedule == "cosine" else 1.0
+    return config.optimiser.lr * ramp * decay
 
 
 def ema_decay(limit: float, step: int) -> float:
@@ -153,7 +153,11 @@ class Training:
         self.weights, self.averages = flatten(net), flatten(self.average)
         self.best: Tensor | None = None
         self.optimiser = torch.optim.AdamW(
-            [self.weights], lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+            [self.weights],
+            lr=config.optimiser.lr,
+            betas=(0.9, config.optimiser.beta2),
+            weight_decay=config.optimiser.weight_decay,
+            fused=True,
         )
         self.state = _State()
         self.dropouts = [m for m in net.modules() if isinstance(m, Dropout) and m.p > 0]
@@ -172,9 +176,9 @@ class Training:
                 self._step(self.state.step)
                 self.state.step += 1
                 step, last = self.state.step, self.state.step == self.steps
-                if last or step % self.config.holdout_every == 0:
+                if last or step % self.config.optimiser.holdout_every == 0:
                     self._evaluate()
-                self.state.done = last or (0 < self.config.patience <= self.state.stale)
+                self.state.done = last or (0 < self.config.optimiser.patience <= self.state.stale)
                 if self.state.done or (self.config.checkpoint_every and step % self.config.checkpoint_every == 0):
                     self._save()
                 self.context.progress(step / self.steps, self._text())
@@ -197,7 +201,7 @@ class Training:
         return out
 
     def _batch(self, step: int) -> Tensor:
-        n, b = len(self.data), self.config.batch
+        n, b = len(self.data), self.config.optimiser.batch
         position, parts = step * b, []
         while b:
             epoch, offset = divmod(position, n)
@@ -236,13 +240,13 @@ class Training:
         if self.weights.grad is not None:
             self.engine.mean(self.weights.grad)
         self.optimiser.step()
-        self.averages.lerp_(self.weights, 1 - ema_decay(self.config.ema, step))
+        self.averages.lerp_(self.weights, 1 - ema_decay(self.config.optimiser.ema, step))
 
     def _evaluate(self) -> None:
         if not bool(torch.isfinite(self.averages).all()):
             raise InputError(
                 f"training diverged: weights are not finite after step {self.state.step}",
-                f"lower lr (now {self.config.lr}) or raise warmup, and check the scale of the data",
+                f"lower lr (now {self.config.optimiser.lr}) or raise warmup, and check the scale of the data",
             )
         judge = self.apart or self.held_out
         if judge is None:
@@ -250,7 +254,7 @@ class Training:
         self.judged_loss = loss = math.fsum(judge(self.average)) / BINS
         if loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
-            if self.config.patience:
+            if self.config.optimiser.patience:
                 self.best = self.averages.clone()
         else:
             self.state.stale += 1
