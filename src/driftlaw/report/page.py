@@ -332,7 +332,8 @@ def study(history: History) -> list[tuple[str, str]]:
         value = config.get(part)
         if not isinstance(value, Mapping):
             return str(value)
-        simple = {k: v for k, v in value.items() if k != "kind" and isinstance(v, str | int | float)}
+        flat = {k: v for key, x in value.items() for k, v in (x if isinstance(x, Mapping) else {key: x}).items()}
+        simple = {k: v for k, v in flat.items() if k != "kind" and isinstance(v, str | int | float)}
         settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in list(simple.items())[:4])
         return f"{value.get('kind', '?')}" + (f" ({settings})" if settings else "")
 
