@@ -5,9 +5,14 @@ Rate: the sums of outer products are the least that any pass over [n, k] feature
 from float32 rows and also converts, checks, standardises, assigns blocks and counts histograms. Both use one thread and
 run in turn within one process; the ratio is of CPU seconds, so other load on the machine matters little.
 
+Readers: ``dl.open_rows`` over a table of 200,000 rows and 10 columns (7 numbers, whole numbers, booleans, text) against
+pyarrow alone on one thread (read_table or read_csv, then columns as NumPy arrays), and over a folder of PNG files against Pillow alone (open, decode,
+array). Both sides run in turn; the ratio is of CPU seconds.
+
 Memory: the peak resident set of a fresh process that sketches a .npy file or an iterator of n rows.
 
     python -m benchmarks.sketch
+    python -m benchmarks.sketch --only readers
     python -m benchmarks.sketch --rows 100000,1000000,10000000 --json sketch.json
 """
 
@@ -20,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +141,66 @@ def size(k: int, blocks: int = 32) -> dict:
     return out
 
 
+def readers(repeats: int, rows: int = 200_000, images: int = 1500) -> dict:
+    """CPU microseconds per row of open_rows and of the library that it reads with, and their ratio."""
+    import pandas as pd
+    import pyarrow as pa
+    from PIL import Image
+    from pyarrow import csv, parquet
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    rng = np.random.default_rng(0)
+    table = {f"x{i}": rng.normal(size=rows) for i in range(7)} | {
+        "n": rng.integers(0, 1000, rows), "b": rng.random(rows) < 0.5, "c": rng.choice(["red", "green", "blue"], rows),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        pd.DataFrame(table).to_parquet(root / "t.parquet")
+        pd.DataFrame(table).to_csv(root / "t.csv", index=False)
+        (root / "png").mkdir()
+        pattern = np.kron(rng.integers(0, 256, (images, 8, 8, 3)), np.ones((1, 4, 4, 1))).astype(np.uint8)
+        for i, image in enumerate(pattern):
+            Image.fromarray(image).save(root / "png" / f"{i:05d}.png")
+        files = sorted((root / "png").iterdir())
+
+        def alone(path: Path) -> None:
+            with Image.open(path) as image:
+                np.asarray(image)
+
+        def arrays(found: pa.Table) -> list:
+            return [column.to_numpy() for column in found.columns]
+
+        one = csv.ReadOptions(use_threads=False)
+        work = {
+            "parquet": (
+                rows,
+                lambda: arrays(parquet.read_table(root / "t.parquet", use_threads=False)),
+                root / "t.parquet",
+            ),
+            "csv": (rows, lambda: arrays(csv.read_csv(root / "t.csv", read_options=one)), root / "t.csv"),
+            "png": (images, lambda: [alone(p) for p in files], root / "png"),
+        }
+        return {name: _against(n, library, path, repeats) for name, (n, library, path) in work.items()}
+
+
+def _against(n: int, library: Callable[[], object], path: Path, repeats: int) -> dict:
+    seconds: dict[str, list[float]] = {"open_rows": [], "alone": []}
+    for r in range(repeats + 1):
+        for name in list(seconds) if r % 2 else list(reversed(seconds)):
+            start = time.process_time()
+            if name == "alone":
+                library()
+            else:
+                for _ in dl.open_rows(path):
+                    pass
+            if r:  # the first round warms up
+                seconds[name].append(1e6 * (time.process_time() - start) / n)
+    ratios = [a / b for a, b in zip(seconds["open_rows"], seconds["alone"], strict=True)]
+    out = {name: round(statistics.median(s), 2) for name, s in seconds.items()}
+    return out | {"ratio": [round(f(ratios), 2) for f in (statistics.median, min, max)]}
+
+
 def run(k: int = 256, rows: tuple[int, ...] = (100_000, 1_000_000), columns: int = 16, repeats: int = 7) -> dict:
     torch.set_num_threads(1)
     return {
@@ -142,6 +208,7 @@ def run(k: int = 256, rows: tuple[int, ...] = (100_000, 1_000_000), columns: int
         "setting": {"k": k, "columns": columns, "chunk": CHUNK, "repeats": repeats},
         "passes over rows": row_passes.SOURCE.describe(build=True),
         "cpu_microseconds_per_row": rate(k, 8 * CHUNK, repeats),
+        "readers": readers(repeats),
         "memory": {source: memory(list(rows), columns, source) for source in ("npy", "iterator")},
         "file": size(k),
     }
@@ -149,6 +216,7 @@ def run(k: int = 256, rows: tuple[int, ...] = (100_000, 1_000_000), columns: int
 
 def table(result: dict) -> str:
     lines = [f"{name}: {value}" for name, value in result["cpu_microseconds_per_row"].items()]
+    lines += [f"reading {name}: {value}" for name, value in result["readers"].items()]
     lines += [f"{source}: {row}" for source, found in result["memory"].items() for row in found]
     return "\n".join([*lines, f"file: {result['file']}"])
 
@@ -159,9 +227,14 @@ def main() -> None:
     parser.add_argument("--rows", default="100000,1000000", help="numbers of rows whose peak memory is measured")
     parser.add_argument("--columns", type=int, default=16, help="of those rows")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", choices=["readers"], help="one part")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--from", dest="source", default="npy", choices=["npy", "iterator"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.only == "readers":
+        result = {"machine": facts(), "setting": {"repeats": args.repeats}, "readers": readers(args.repeats)}
+        command.finish(result, lambda r: "\n".join(f"{n}: {v}" for n, v in r["readers"].items()), args.json)
+        return
     if args.peak_of:
         print(json.dumps(peak(args.peak_of, args.columns, args.source)))
         return

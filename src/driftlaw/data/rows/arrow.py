@@ -50,13 +50,28 @@ def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped,
     try:
         data = ds.dataset(paths, **settings)
         check_names(data.schema.names, name)
+        text = [f.name for f in data.schema if kind_of(f.type) == "text" and not pa.types.is_dictionary(f.type)]
+        if form == "parquet" and text:  # each text once, with numbers in its place
+            settings["format"] = ds.ParquetFileFormat(dictionary_columns=text)
+            data = ds.dataset(paths, **settings)
         if (schema := _one_schema(name, data)) is not None:
             data = ds.dataset(paths, schema=schema, **settings)
         rows = None if form == "json" else int(data.count_rows())
-        head = head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
+        head = _first_rows(data, files[0], text) if form == "parquet" else None
+        head = head or head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
     except (pa.ArrowException, OSError) as error:
         raise damaged(_culprit(files, fragment_of, arrow_system, name), error) from None
     return dataclasses.replace(of_dataset(data, name, rows, head), skipped=skipped)
+
+
+def _first_rows(data: Any, place: Place, text: list[str]) -> pa.RecordBatch | None:
+    """The first rows without decoding a whole group, where the file has all columns as they are."""
+    from pyarrow import parquet
+
+    source = place.path if place.system is None else place.open()
+    with parquet.ParquetFile(source, read_dictionary=text) as file:
+        batch = next(file.iter_batches(HEAD), None)
+    return batch if batch is not None and batch.schema.equals(data.schema) else None
 
 
 def of_dataset(data: Any, name: str, rows: int | None = None, head: pa.RecordBatch | None = None) -> Batches:

@@ -19,7 +19,7 @@ from driftlaw.data.rows.tables import HEAD, Batches, check_names
 from driftlaw.errors import ConfigError, InputError
 
 #: Bytes that are looked at to recognise the form, and that are parsed at once.
-SNIFFED, BLOCK = 1 << 20, 1 << 23
+SNIFFED, BLOCK = 1 << 20, 1 << 22
 SEPARATORS = (",", ";", "\t", "|", " ")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "a space"}
 
@@ -53,7 +53,7 @@ def open_text(name: str, files: list[Place], options: Options, skipped: tuple[Sk
     forms = [sniff(place, options.encoding, options.separator) for place in files]
     first, form = files[0], forms[0]
     try:
-        with _reader(first, form, None) as reader:
+        with _reader(first, form, None, min(BLOCK, SNIFFED)) as reader:
             schema, head = reader.schema, _first_batch(reader)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _failed(first, form, {}, error) from None
@@ -144,11 +144,11 @@ def opened(place: Place) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _reader(place: Place, form: Form, convert: Any) -> Iterator[Any]:
+def _reader(place: Place, form: Form, convert: Any, block: int | None = None) -> Iterator[Any]:
     names = None if form.header is None else list(form.header)
     how = csv.ReadOptions(
         column_names=names, skip_rows=0 if names is None else 1, autogenerate_column_names=names is None,
-        block_size=BLOCK, encoding=form.encoding,
+        block_size=block or BLOCK, encoding=form.encoding,
     )  # fmt: skip
     parse = csv.ParseOptions(delimiter=form.separator, newlines_in_values=True)
     convert = convert or csv.ConvertOptions(strings_can_be_null=True)

@@ -84,7 +84,8 @@ def recognise(name: str, stored: pa.DataType, head: Any, where: str, wanted: Col
         style = _style([str(v) for v in head.to_pylist() if v is not None])
     looks = {"": "text", "date": "date", "local date": "text"}.get(style, "number") if found == "text" else found
     kind = wanted.kind if wanted else ("text" if looks == "missing" else str(looks))
-    info = ColumnInfo(name, kind, str(stored), UNITS.get(kind, ""))
+    shown = stored.value_type if pa.types.is_dictionary(stored) else stored
+    info = ColumnInfo(name, kind, str(shown), UNITS.get(kind, ""))
     context = f"column {name!r} of {where}"
     if kind == "text":
         digits = wanted.digits if wanted else 0
@@ -193,6 +194,15 @@ def _number(column: Any) -> Array:
 
 def _text(column: Any, digits: int = 0) -> Array:
     """Objects, None where missing; equal texts are one object."""
+    if digits or not (pa.types.is_dictionary(column.type) and kind_of(column.type) == "text"):
+        column = _strings(column, digits).dictionary_encode()
+    names = np.empty(len(column.dictionary) + 1, dtype=object)  # the last is None: missing
+    names[:-1] = column.dictionary.to_numpy(zero_copy_only=False)
+    index = column.indices.fill_null(len(names) - 1) if column.indices.null_count else column.indices
+    return np.asarray(names[index.to_numpy(zero_copy_only=False)])
+
+
+def _strings(column: Any, digits: int) -> Any:
     column = _decoded(column)
     if pa.types.is_floating(column.type):  # 3.0 and 3 are one category
         whole = pc.equal(column, pc.round(column))
@@ -200,13 +210,7 @@ def _text(column: Any, digits: int = 0) -> Array:
             column = column.cast(pa.int64(), safe=False)
     if column.type != pa.string():
         column = column.cast(pa.string())
-    if digits:
-        column = pc.utf8_lpad(column, digits, "0")
-    coded = column.dictionary_encode()
-    names = np.empty(len(coded.dictionary) + 1, dtype=object)  # the last is None: missing
-    names[:-1] = coded.dictionary.to_numpy(zero_copy_only=False)
-    index = coded.indices.fill_null(len(names) - 1) if coded.indices.null_count else coded.indices
-    return np.asarray(names[index.to_numpy(zero_copy_only=False)])
+    return pc.utf8_lpad(column, digits, "0") if digits else column
 
 
 def _parsed(column: Any, comma: bool, context: str, first: int) -> Array:

@@ -132,7 +132,7 @@ def obtain(public: PublicSet, progress: Progress = lambda done, total: None) -> 
             f"{public.name} is not on this machine; looked in {', '.join(map(str, roots()))} for {places}; "
             f"the download failed: {error.what}{hint}",
             f"do one of these: set DRIFTLAW_DATA to a folder that holds one of {places}; {debian}"
-            f"put a torchvision root at ./{TORCHVISION}; "
+            f"{'' if public.name == 'cifar10' else f'put a torchvision root at ./{TORCHVISION}; '}"
             f"or run `driftlaw data fetch {public.name}` with a network that reaches {public.downloads[0][0]}",
         ) from None
     if (found := locate(public)) is None:

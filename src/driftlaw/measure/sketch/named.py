@@ -50,6 +50,12 @@ class NamedCounts:
         """Counts of the names that are kept, most frequent first; their sum is below ``total`` if some are not."""
         return dict(sorted(self._counts.items(), key=lambda item: (-item[1], item[0])))
 
+    def lacks(self, name: str) -> bool:
+        """Whether a name was surely never seen: one of larger hash than those kept may have been."""
+        if name in self._counts:
+            return False
+        return len(self._counts) < MOST or _hash(name) < max(map(_hash, self._counts))
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready mapping."""
         return {"total": self.total, "counts": dict(sorted(self._counts.items()))}

@@ -125,6 +125,15 @@ class Sketch:
         """How often each value outside the recorded categories was seen, most frequent first, by categorical column."""
         return {name: counts.named() for name, counts in self._unseen.items() if counts.total}
 
+    def new(self, real: Sketch) -> dict[str, dict[str, int]]:
+        """Values that `real` surely does not have and how often they occur, by categorical column."""
+        found = {}
+        for name, counts in self.unseen.items():
+            known = real._unseen.get(name, NamedCounts())
+            if fresh := {value: count for value, count in counts.items() if known.lacks(value)}:
+                found[name] = fresh
+        return found
+
     @property
     def histograms(self) -> dict[str, Histogram]:
         """Counts by column of a table or array of at most 256 columns; of wider rows and images by feature."""
