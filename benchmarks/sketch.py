@@ -6,8 +6,8 @@ from float32 rows and also converts, checks, standardises, assigns blocks and co
 run in turn within one process; the ratio is of CPU seconds, so other load on the machine matters little.
 
 Readers: ``dl.open_rows`` over a table of 200,000 rows and 10 columns (7 numbers, whole numbers, booleans, text) against
-pyarrow alone on one thread (read_table or read_csv, then columns as NumPy arrays), and over a folder of PNG files against Pillow alone (open, decode,
-array). Both sides run in turn; the ratio is of CPU seconds.
+pyarrow alone on one thread (read_table or read_csv, then columns as NumPy arrays), and over a folder of PNG files
+against Pillow alone (open, decode, array). Both sides run in turn; the ratio is of CPU seconds.
 
 Memory: the peak resident set of a fresh process that sketches a .npy file or an iterator of n rows.
 

@@ -112,3 +112,19 @@ def test_notes_of_reading_are_kept_in_the_file(tmp_path):
     dl.sketch(x, "identity").save(tmp_path / "x")
     low, high = dl.Sketch.load(tmp_path / "x").extent
     assert x.min() <= low < high <= x.max()
+
+
+def test_a_new_code_is_not_hidden_in_other():
+    """60 codes share 32 columns and "other"; a new code takes the place of a rare one, so "other" does not grow."""
+    codes = np.array([f"k{i:02d}" for i in range(60)])
+    weights = np.linspace(3, 1, 60) / np.linspace(3, 1, 60).sum()
+
+    def rows(n, names):
+        return {"c": RNG.choice(names, n, p=weights), "x": RNG.normal(size=n)}
+
+    swapped = np.where(codes == "k59", "new", codes)
+    found = dl.audit(rows(6000, codes), [rows(6000, codes), rows(6000, swapped)], features="identity")
+    named = [{name for c in g.columns for name, _ in c.new} for g in found.generations]
+    assert named == [set(), {"new"}]
+    reasons = " ".join(f.text for f in found.generations[1].findings)
+    assert "c: new categories 'new'" in reasons

@@ -568,3 +568,18 @@ def test_unseen_categories_are_counted_by_name_and_merge(tmp_path):
     whole.save(tmp_path / "s.sketch")
     assert Sketch.load(tmp_path / "s.sketch").unseen == whole.unseen
     assert base.unseen == {}
+
+
+def test_a_new_value_is_found_among_many_rare_ones():
+    rng = np.random.default_rng(0)
+    names = np.array([f"id{i}" for i in range(5000)])
+    real_rows = {"c": rng.choice(names, 20_000), "x": rng.normal(size=20_000)}
+    phi = SketchFeatures.fit({k: v[:500] for k, v in real_rows.items()}, "identity")
+    real, other = Sketch(phi).add(real_rows), Sketch(phi)
+    other.add({"c": np.where(rng.random(4000) < 0.05, "never", rng.choice(names, 4000)), "x": rng.normal(size=4000)})
+    assert len(real.unseen["c"]) == 1000  # the names of smallest hash; of others nothing is claimed
+    found = other.new(real).get("c", {})
+    assert set(found) <= {"never"} | (set(other.unseen["c"]) - set(real_rows["c"]))
+    few = Sketch(phi).add({"c": rng.choice(names[:200], 4000), "x": rng.normal(size=4000)})
+    more = Sketch(phi).add({"c": [*rng.choice(names[:200], 3800), *["never"] * 200], "x": rng.normal(size=4000)})
+    assert more.new(few) == {"c": {"never": 200}}

@@ -142,10 +142,15 @@ def _column(
         clear = each < LEVEL / len(each)
         gone = [j for j in range(len(h.categories)) if clear[j] and h.counts[j] and not g.counts[j]]
         lost = tuple((h.categories[j], float(h.counts[j] / n0)) for j in gone[:MOST_NAMES])
-        if clear[-1] and n and g.counts[-1] / n > h.counts[-1] / max(n0, 1):
-            known = real.unseen.get(h.name, {})
-            names = [(c, k) for c, k in generation.unseen.get(h.name, {}).items() if c not in known]
-            new = tuple((c, k / n) for c, k in names[:MOST_NAMES])
+        fresh = generation.new(real).get(h.name, {})
+        tried = len({*real.unseen.get(h.name, {}), *generation.unseen.get(h.name, {})})
+        if fresh and n0:  # all k rows of a value fell into the generation
+            exact += [min(1.0, tried * (n / (n + n0)) ** max(fresh.values()))]
+        if not (clear[-1] and n and g.counts[-1] / n > h.counts[-1] / max(n0, 1)):
+            # "other" as large as before may still hold a new value
+            least = math.log(LEVEL / max(tried, 1)) / math.log(n / (n + n0)) if n and n0 else math.inf
+            fresh = {c: k for c, k in fresh.items() if k > least}
+        new = tuple((c, k / n) for c, k in list(fresh.items())[:MOST_NAMES])
     cells = homogeneity(h.counts, g.counts, h.categories is None)
     p = min(1.0, 2.0 * min(cells, min(1.0, min(exact) * len(exact))))
     method = "chi-squared test of the cells and exact tests of rare ones, Bonferroni"

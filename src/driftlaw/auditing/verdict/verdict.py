@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from driftlaw.auditing.changes import Changes
 from driftlaw.auditing.rows import RowMeasures
-from driftlaw.auditing.verdict.columns import ColumnAudit
+from driftlaw.auditing.verdict.columns import MOST_NAMES, ColumnAudit
 from driftlaw.auditing.verdict.looks import Looks
 from driftlaw.estimate import Estimate
 from driftlaw.records import Record
@@ -176,7 +176,7 @@ def _of_column(c: ColumnAudit, p: float) -> list[Finding]:
         word = "broken" if c.missing.value - c.real_missing.value > BROKEN else "drifted"
         out.append(finding(word, f"{c.name}: {_share(c.missing)} missing (real {_share(c.real_missing)})"))
     if c.new:
-        total = c.tails.value
+        total = sum(share for _, share in c.new) if len(c.new) < MOST_NAMES else c.tails.value
         word = "broken" if total > BROKEN else "drifted"
         named = ", ".join(f"{name!r} {share:.0%}" for name, share in c.new[:3])
         out.append(finding(word, f"{c.name}: new categories {named}"))
