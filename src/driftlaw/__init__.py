@@ -47,6 +47,7 @@ _NAMES = {
     "run": "driftlaw.loop.run",
     "Measures": "driftlaw.loop.study",
     "Study": "driftlaw.loop.study",
+    "Sweep": "driftlaw.loop.sweep",
     "sweep": "driftlaw.loop.sweep",
     "compare_laws": "driftlaw.measure.laws.divergence",
     "gradient_energy": "driftlaw.measure.paths.gradient",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from driftlaw.loop.run import run as run
     from driftlaw.loop.study import Measures as Measures
     from driftlaw.loop.study import Study as Study
+    from driftlaw.loop.sweep import Sweep as Sweep
     from driftlaw.loop.sweep import sweep as sweep
     from driftlaw.measure.laws.divergence import compare_laws as compare_laws
     from driftlaw.measure.paths.gradient import gradient_energy as gradient_energy

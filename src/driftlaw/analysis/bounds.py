@@ -39,6 +39,7 @@ from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
 from driftlaw.loop.step.setting import training_law
+from driftlaw.loop.study import Study
 from driftlaw.measure.laws.divergence import log_densities, total_variation
 from driftlaw.measure.laws.tails import pareto_k
 from driftlaw.measure.sets.innovations import BLOCKS, Innovations, density_innovations, feature_innovations
@@ -56,7 +57,14 @@ SAMPLE_ONLY = (
 )
 
 
-def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: str | None = None) -> BoundsReport:
+def analyse(
+    history: History,
+    *,
+    samples: int = 4000,
+    seed: int = 0,
+    reference: str | None = None,
+    study: Study | None = None,
+) -> BoundsReport:
     """Put every statement that applies to a run beside its measured value; public as ``driftlaw.bounds``.
 
     Args:
@@ -66,6 +74,7 @@ def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: 
         seed: seed of the named streams.
         reference: "p", "mixture" or "features" where the accumulation identity shall be in one of them; None takes all
             that the run allows, features only where no densities are known.
+        study: the study that the run was started with, where it holds a part of one's own.
 
     Returns:
         The report; ``report.save(directory)`` stores it.
@@ -90,7 +99,7 @@ def analyse(history: History, *, samples: int = 4000, seed: int = 0, reference: 
         raise InputError(f"{history.directory.path} has no finished generation", "go on with `driftlaw resume`")
     if samples < 2 * BLOCKS:
         raise InputError(f"{samples} samples were asked for", f"use at least {2 * BLOCKS}, better thousands")
-    run = _Run(history, samples, seed)
+    run = _Run(history, samples, seed, study)
     chosen, notes = _references(run, reference)
     statements: list[Statement] = []
     found = {name: run.innovations(name) for name in chosen}
@@ -123,8 +132,8 @@ bounds = analyse
 class _Run(OpenRun):
     """A run opened for bounds."""
 
-    def __init__(self, history: History, samples: int, seed: int) -> None:
-        super().__init__(history)
+    def __init__(self, history: History, samples: int, seed: int, study: Study | None) -> None:
+        super().__init__(history, study)
         self.points, self.seed = samples, seed
         N = len(history)
         fresh, mixing = self.setting.rows

@@ -7,8 +7,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, read_model
+from driftlaw.loop.own import refuse
 from driftlaw.loop.step.setting import Past, Setting
 from driftlaw.loop.study import Study
 
@@ -18,6 +20,7 @@ class OpenRun:
 
     Args:
         history: the run.
+        study: the study that the run was started with, where it holds a part of one's own.
 
     Attributes:
         study: its configuration.
@@ -25,13 +28,14 @@ class OpenRun:
         past: its generations, as the next one would see them.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, study: Study | None = None) -> None:
         self.history = history
-        self.study = Study.from_config(history.config)
+        if study is None:
+            refuse(history.manifest.get("own") or {}, "reading the run")
+        elif not study.is_described_by(history.config):
+            raise ConfigError("the study given is not that of the run", "give the one that it was started with")
+        self.study = study or Study.from_config(history.config)
         self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
-        if self.setting.adaptive is not None:
-            for record in history:
-                self.setting.decide(record.fresh)
         self._load = lru_cache(maxsize=None)(self._load_model)
         self.past = Past(lambda n: torch.from_numpy(self.samples(n)), self._load)
 

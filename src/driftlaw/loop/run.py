@@ -31,6 +31,7 @@ import driftlaw
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import read_model
+from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.record import Generation
 from driftlaw.loop.step import adapt
 from driftlaw.loop.step.generation import Progress, Workspace, advance
@@ -100,10 +101,12 @@ def resume(
         CorruptFileError: a stored file is damaged; the message names it.
     """
     directory = RunDirectory(path)
-    directory.manifest()
+    manifest = directory.manifest()
     config = yaml.safe_load((directory.path / CONFIG).read_text())
     if study is not None and not study.is_described_by(config):
         raise ConfigError(f"the study given is not the one in {directory.path / CONFIG}", "start a new run for it")
+    if study is None:
+        refuse(manifest.get("own") or {}, "resume")
     study = study or Study.from_config(config)
     return _resumed_run(directory, Setting(study, pick_device(study.device), folder=directory.path), watch)
 
@@ -131,6 +134,7 @@ def _new_run(
     with directory.locked(), threads(setting.study.threads):
         directory.check_new()
         known = {"seed": setting.study.seed, "command": command, "classes": setting.study.source.classes}
+        known |= {"own": own} if (own := own_parts(setting.study)) else {}
         directory.create(config, {**facts(setting.device), **known})
         yield from Recursion(directory, setting, watch).generations()
 

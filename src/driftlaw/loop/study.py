@@ -19,6 +19,7 @@ from driftlaw.data.registry import as_source
 from driftlaw.errors import ConfigError, DriftlawError, nearest
 from driftlaw.kinds import ESTIMATORS, FAMILIES
 from driftlaw.loop.feature_kinds import validated
+from driftlaw.loop.own import own_parts, refuse
 from driftlaw.theory import refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
@@ -156,10 +157,19 @@ class Study(_Config):
     def with_settings(self, settings: Mapping[str, Any]) -> Study:
         """A copy with dotted keys replaced, as ``--set estimator.bandwidth=0.4`` does.
 
+        Parts that no key names stay the objects that they are.
+
         Raises:
-            ConfigError: an unknown key, with the nearest valid one.
+            ConfigError: an unknown key, with the nearest valid one, or a setting of a part of one's own that its
+                configuration does not rebuild.
         """
-        config = self.config()
+        given = {key.partition(".")[0] for key in settings}
+        whole = {key for key in settings if "." not in key}
+        refuse({k: v for k, v in own_parts(self).items() if k in given - whole}, "a changed setting")
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        named = [name for name in FAMILIES if name in given - whole]
+        plain = {name: FAMILIES[name].describe(values[name]) for name in named}
+        config = values | {"measures": self.measures.model_dump()} | plain
         for key, value in settings.items():
             apply_setting(config, key, value)
         return type(self).from_config(config)

@@ -32,6 +32,7 @@ from driftlaw.errors import InputError, RunDirectoryError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, load, read_model
+from driftlaw.loop.own import refuse
 from driftlaw.loop.step.adapt import Observer
 from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import MANIFEST
@@ -147,6 +148,7 @@ def _in_law(history: History, reference: str, seed: int) -> tuple[Estimate, Esti
 
 def _in_features(history: History) -> tuple[Estimate, Estimate, Estimate, float, str]:
     """Innovations in the study's feature coordinates, by new rows of the stored models."""
+    refuse(history.manifest.get("own") or {}, "a plan")
     study = Study.from_config(history.config)
     setting = Setting(study, folder=history.directory.path, decided=[g.fresh for g in history])
 

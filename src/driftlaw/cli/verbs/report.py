@@ -21,8 +21,8 @@ def report(
     """Write report.html of a run, a sweep or an audit from its records; nothing is recomputed."""
     if (directory / FILE).is_file() and not (directory / MANIFEST).exists():
         page = pages.write_audit(Audit.load(directory), directory / "report.html")
-    elif (directory / MANIFEST).exists() or not any(directory.glob("alpha-*/seed-*")):
+    elif (directory / MANIFEST).exists() or not any(directory.glob("alpha-*/**/seed-*")):
         page = pages.write(load(directory))
     else:
-        page = pages.write_sweep({c.label: h for c, h in find(directory).items()}, directory / "report.html")
+        page = pages.write_sweep({c.label: h for c, h in find(directory).items() if len(h)}, directory / "report.html")
     out.print(f"report {page}", soft_wrap=True)

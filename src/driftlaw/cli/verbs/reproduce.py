@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,7 +155,7 @@ def finite_study(
 
 def finite_runs(
     base: Study, folder: Path, alphas: list[float], runs: int, workers: int, seed: int
-) -> dict[Cell, History]:
+) -> Mapping[Cell, History]:
     """Run or resume a study for every alpha and seed."""
     total, done = len(alphas) * runs, 0
 

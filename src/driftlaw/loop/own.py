@@ -1,0 +1,67 @@
+"""Parts of a study that its plain data do not rebuild: own classes, which must never be swapped for built-in ones.
+
+A run directory holds a study as plain data. A class of one's own that inherits ``config()`` from a built-in one
+describes itself as that one, and what is rebuilt from the description is something else. Whoever rebuilds a study asks
+here first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from driftlaw.config import Kinds
+from driftlaw.errors import ConfigError
+from driftlaw.kinds import FAMILIES
+
+
+def own_parts(study: object) -> dict[str, str]:
+    """Parts that ``build(part.config())`` would not give back, with the name of their class.
+
+    Args:
+        study: a :class:`driftlaw.loop.study.Study`, or anything with its parts.
+
+    Returns:
+        ``{"estimator": "__main__.Triple"}``; empty where all parts are rebuilt as they are.
+    """
+    return {
+        name: f"{type(part).__module__}.{type(part).__qualname__}"
+        for name, kinds in FAMILIES.items()
+        if not _rebuilt_alike(kinds, part := getattr(study, name))
+    }
+
+
+def refuse(parts: dict[str, str], verb: str) -> None:
+    """Refuse to go on without the object itself.
+
+    Args:
+        parts: as of :func:`own_parts`.
+        verb: what was asked for, such as "resume".
+
+    Raises:
+        ConfigError: there is an own part; names it and what to do.
+    """
+    for name, cls in parts.items():
+        raise ConfigError(
+            f"the {name} is a {cls} of your own; its configuration does not rebuild it, so {verb} would use another",
+            f"give the study that holds it (study=...), or make it a kind of its own with dl.register('{name}', ...)",
+        )
+
+
+def _rebuilt_alike(kinds: Kinds, part: Any) -> bool:
+    """Whether a part's configuration gives the same class with the same configuration."""
+    try:
+        config = kinds.describe(part)
+        maker = kinds.maker(config.get("kind"))
+    except (ConfigError, AttributeError):
+        return False
+    if not inspect.isclass(maker):  # a function that makes a source: of the package, or not
+        return type(part).__module__.split(".")[0] == "driftlaw"
+    if type(part) is not maker:
+        return False
+    if kinds.family == "source":  # may read a folder of images: the class decides
+        return True
+    try:
+        return bool(kinds.describe(kinds.build(config)) == config)
+    except ConfigError:
+        return False
