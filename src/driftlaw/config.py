@@ -130,7 +130,7 @@ class Kinds:
         >>> ESTIMATORS.build({"kind": "kde", "bandwidth": 0.5})
         KDE(bandwidth=0.5, t0=0.0)
         >>> ESTIMATORS.build("gaussian")
-        GaussianMLE(diagonal=False, ridge=0.0, t0=0.0)
+        GaussianMLE(unbiased=False, ridge=0.0, t0=0.0)
     """
 
     def __init__(self, family: str, kinds: Mapping[str, Callable[..., Any] | str], methods: Iterable[str] = ()) -> None:

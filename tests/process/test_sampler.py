@@ -6,6 +6,7 @@ import torch
 
 from driftlaw.errors import InputError
 from driftlaw.process import sampler
+from driftlaw.process.ddpm import ancestral
 from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.process.schedule import log_grid, uniform_grid
@@ -154,3 +155,28 @@ def test_bad_input_is_named(method):
 def test_unknown_method():
     with pytest.raises(InputError, match="Did you mean 'heun'"):
         sampler.sample(GAUSSIAN, torch.zeros(3, 2), uniform_grid(1, 0.1, 2), "heum")
+
+
+def test_ancestral_steps_by_name():
+    x, grid = torch.randn(4, 2, generator=generator(3)), uniform_grid(2.0, 0.0, 5)
+    by_name = sampler.sample(GAUSSIAN, x, grid, "ancestral", generator(4))
+    assert torch.equal(by_name, ancestral(GAUSSIAN, x, grid, generator(4)))
+    assert not torch.equal(by_name, ancestral(GAUSSIAN, x, grid, generator(4), spread="large"))
+
+
+def test_a_solver_of_ones_own_is_one_step():
+    class Euler(sampler.Solver):
+        """Probability flow dx/du = x/2 + s/2, and how many steps were made."""
+
+        def step(self, score, x, t, s, noise, memory):
+            steps.append(memory)
+            return x + (t - s) / 2 * (x + score.score(x, t)), (memory or 0) + 1
+
+    steps, x = [], torch.randn(4, 2, generator=generator(3), dtype=torch.float64)
+    ends = [sampler.sample(GAUSSIAN, x, uniform_grid(2.0, 0.1, k), Euler()) for k in (200, 400)]
+    assert steps[:4] == [None, 1, 2, 3]
+    exact = sampler.sample(GAUSSIAN, x, uniform_grid(2.0, 0.1, 400))
+    coarse, fine = (float((end - exact).norm()) for end in ends)
+    assert 1.8 < coarse / fine < 2.2  # order 1
+    with pytest.raises(NotImplementedError):
+        sampler.sample(GAUSSIAN, x, uniform_grid(2.0, 0.1, 2), sampler.Solver())

@@ -4,7 +4,20 @@ from driftlaw.process.draws import LawValues
 from driftlaw.process.laws.kernel_sum import KernelMixture, KernelSums
 from driftlaw.process.laws.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
 from driftlaw.process.laws.mixture import GaussianMixture
-from driftlaw.process.sampler import METHODS, euler_maruyama, exponential_integrator, heun, multistep, sample
+from driftlaw.process.sampler import (
+    METHODS,
+    Ancestral,
+    EulerMaruyama,
+    ExponentialIntegrator,
+    Heun,
+    Multistep,
+    Solver,
+    euler_maruyama,
+    exponential_integrator,
+    heun,
+    multistep,
+    sample,
+)
 from driftlaw.process.schedule import (
     alpha,
     karras_grid,
@@ -30,17 +43,23 @@ from driftlaw.process.score import (
 
 __all__ = [
     "METHODS",
+    "Ancestral",
     "Diffused",
+    "EulerMaruyama",
     "ExactLaw",
+    "ExponentialIntegrator",
     "Field",
     "GaussianMixture",
+    "Heun",
     "KernelMixture",
     "KernelSums",
     "Law",
     "LawValues",
     "MixtureLaw",
+    "Multistep",
     "Perturbed",
     "Score",
+    "Solver",
     "Time",
     "alpha",
     "as_score",

@@ -22,17 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
-from driftlaw.process.draws import normal, own_generator
-from driftlaw.process.sampler import Noise, Progress, _times
-from driftlaw.process.schedule import variance
-from driftlaw.process.score import Field, Score, checked
+from driftlaw.process.sampler import Ancestral, Noise, Progress, sample
+from driftlaw.process.score import Field, Score
 
 #: Names of the beta schedules of :func:`betas`.
 SCHEDULES = ("linear", "scaled-linear", "cosine")
@@ -120,7 +117,6 @@ def level_at(times: Tensor, t: Tensor) -> Tensor:
     return above - 1 + (t - low) / (high - low)
 
 
-@torch.no_grad()
 def ancestral(
     score: Score | Field,
     x: Tensor,
@@ -130,33 +126,9 @@ def ancestral(
     progress: Progress | None = None,
     spread: Literal["small", "large"] = "small",
 ) -> Tensor:
-    r"""DDPM's ancestral sampler down any grid of OU times (:func:`chain_grid` for the chain's own).
+    """Ancestral steps down any grid of OU times (:func:`chain_grid` for the chain's own).
 
-    Args:
-        score: Score or callable.
-        x: points at the grid's first time, ``[n, ...]``.
-        grid: descending OU times, ``[steps + 1]``.
-        generator: source of the noise; None for fresh entropy.
-        noise: standard normals of step i instead of the generator's.
-        progress: called after each step.
-        spread: variance w of a step, "small" or "large".
-
-    Returns:
-        Points at the grid's last time, shape and dtype of `x`.
-
-    Raises:
-        InputError: a grid that does not descend, or a score that is NaN or infinite.
+    Arguments, returns and errors as :func:`~driftlaw.process.sampler.sample`, with the variance w of a step, "small" or
+    "large", as `spread`.
     """
-    times, score = _times(x, grid), checked(score)
-    generator = own_generator(generator, x.device)
-    n = len(times) - 1
-    for i, (t, s) in enumerate(pairwise(times)):
-        beta = -math.expm1(s - t)
-        w = beta if spread == "large" else beta * float(variance(s) / variance(t))
-        x = math.exp((t - s) / 2) * (x + beta * score.score(x, t))
-        if s > 0:
-            z = normal(tuple(x.shape), generator, x.dtype, x.device) if noise is None else noise(i)
-            x = x + math.sqrt(w) * z
-        if progress is not None:
-            progress((i + 1) / n, f"step {i + 1}/{n}")
-    return x
+    return sample(score, x, grid, Ancestral(spread), generator, noise, progress)

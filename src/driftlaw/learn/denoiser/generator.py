@@ -24,9 +24,9 @@ from driftlaw.learn.denoiser.preconditioning import denoised, learned_score
 from driftlaw.learn.denoiser.training import digest
 from driftlaw.learn.estimator import Chunks
 from driftlaw.learn.rows import check_shape
-from driftlaw.process.ddpm import ancestral, chain_grid
+from driftlaw.process.ddpm import chain_grid
 from driftlaw.process.draws import own_generator
-from driftlaw.process.sampler import sample
+from driftlaw.process.sampler import Ancestral, Solver, sample
 from driftlaw.process.schedule import karras_grid
 from driftlaw.process.score import Field, Score, Time, score_from_denoised
 
@@ -120,14 +120,13 @@ class DenoiserModel:
         score: Score | Field = self if config.sampling.clip is None else self._clipped
         try:
             with torch.inference_mode():  # a few percent faster than no_grad for small networks
-                if not self._is_chain:
+                if self._is_chain:
+                    grid = chain_grid(config.levels(), config.sampling.solver_steps)
+                    solver: Solver | str = Ancestral(config.sampling.spread)
+                else:
                     grid = karras_grid(config.T, config.t0, config.sampling.solver_steps)
-                    return sample(score, x, grid, config.sampling.solver, progress=progress).cpu()
-                grid, g = (
-                    chain_grid(config.levels(), config.sampling.solver_steps),
-                    seeding.generator(seed, "chunk", chunk),
-                )
-                return ancestral(score, x, grid, g, progress=progress, spread=config.sampling.spread).cpu()
+                    solver = config.sampling.solver
+                return sample(score, x, grid, solver, seeding.generator(seed, "chunk", chunk), progress=progress).cpu()
         except InputError as error:
             raise InputError(
                 f"sampling from the denoiser failed in the {chunk + 1}. batch: {error.what}",
