@@ -148,7 +148,9 @@ def test_links_and_make_targets_exist(page):
 def test_languages_are_known():
     """A typing error in a fence would silently take a block out of the tests."""
     for page in PAGES:
-        assert {b.kind for b in blocks(page)} <= {"python", "console", "text", "sh", "yaml", "bibtex"}, page.name
+        assert {b.kind for b in blocks(page)} <= {"python", "console", "text", "sh", "yaml", "bibtex", "mermaid"}, (
+            page.name
+        )
 
 
 @pytest.mark.parametrize(
