@@ -67,6 +67,7 @@ CHANGED: dict[str, str] = {
         ),
         "audits come to a verdict since f092424: new keys",
     ),
+    "*/regime/name": '"undecided" is called "undetermined" since bdeb135',
     **dict.fromkeys(
         (
             *("audit*/generations/*/p_value*", "audit*/generations/*/floor/*", "audit*/regime/exponent/*"),

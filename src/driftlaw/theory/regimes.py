@@ -24,9 +24,9 @@ Reference: this project, theory section 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -71,6 +71,12 @@ class Regime(Record):
     factors: dict[str, float]
     scores: dict[str, float]
     evidence: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_json`; 0.1.0 wrote "undecided" for "undetermined"."""
+        old = isinstance(document, Mapping) and document.get("name") == "undecided"
+        return super().from_json({**document, "name": "undetermined"} if old else document)
 
 
 def growth_exponent(drift: Sequence[Estimate]) -> Estimate:
