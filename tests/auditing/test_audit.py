@@ -113,7 +113,8 @@ def test_one_generation(data):
 
 def test_given_alpha(data):
     real, _, line = data
-    a = dl.audit(real, line[:2], features="identity", alpha=0.3)
+    assert dl.audit(real, line[:2], features="identity", alpha=0.3).forecast(1)[0].is_refused
+    a = dl.audit(real, line[:3], features="identity", alpha=0.3)
     assert a.effective_alpha.value == 0.3
     assert not a.generations[1].innovation.is_refused
     assert not a.forecast(1)[0].is_refused

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from driftlaw.auditing.coordinates import Array, Coordinates
+from driftlaw.auditing.evidence.misfit import find_misfit
+from driftlaw.auditing.evidence.recursion import effective, grams, kept_weights, profile
 from driftlaw.estimate import Estimate
 from driftlaw.records import Record
 from driftlaw.seeding import numpy_generator
@@ -35,17 +37,12 @@ from driftlaw.theory.accumulation import alignment
 #: Values of rho on [0, 1], and generations and width of the interval that effective alpha needs.
 GRID = np.linspace(0.0, 1.0, 201)
 LEAST_GENERATIONS, WIDEST = 4, 0.8
-_STEPS, _DRAWS = 20, 4000
+_DRAWS = 4000
 
 
 def innovation_weights(rho: Array, generations: int) -> Array:
     """W(rho), ``[g, N, N + 1]``: row i holds the weights of m_0..m_N in d_i."""
-    W = np.zeros((len(rho), generations, generations + 1))
-    i = np.arange(generations)
-    W[:, i, i + 1], W[:, 0, 0] = 1.0, -1.0
-    W[:, i[1:], i[1:]] = -rho[:, None]
-    W[:, 1:, 0] = rho[:, None] - 1.0
-    return W
+    return kept_weights(np.repeat(rho[:, None], generations, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +62,10 @@ class Dynamics(Record):
         random: ``[g]`` s = E|e_i|^2 at each value.
         effective: r_eff, independent coordinates.
         alpha: effective alpha.
+        misfit: why the recursion does not fit ("growing bias", "shrinking bias", "alpha changed", "outlier generation",
+            "shared rows"), empty where nothing speaks against it (:mod:`driftlaw.auditing.evidence.misfit`).
+        misfit_at: the generation concerned, 0 for all.
+        misfit_size: growth factor, alpha after the change, or times the usual innovation energy.
     """
 
     products: Array
@@ -79,6 +80,9 @@ class Dynamics(Record):
     random: Array
     effective: float
     alpha: Estimate
+    misfit: str = ""
+    misfit_at: int = 0
+    misfit_size: float = math.nan
 
     @classmethod
     def fit(
@@ -97,6 +101,9 @@ class Dynamics(Record):
             c.products, c.noise, c.rank, c.sizes, shared_rows, from_real, GRID, np.full(len(GRID), 1 / len(GRID)),
             np.zeros(len(GRID)), np.zeros(len(GRID)), float(c.rank), Estimate.refused("", ""),
         )  # fmt: skip
+        wrong = find_misfit(c.products, c.noise, c.rank, shared_rows, from_real)
+        if wrong is not None:
+            start = replace(start, misfit=wrong.cause, misfit_at=wrong.at, misfit_size=wrong.size)
         n, least = int(c.sizes.min()), LEAST_GENERATIONS + (not from_real)
         method = f"Wishart likelihood of {c.rank} coordinates of {start.generations} generations"
         level, likelihood, systematic, random = start._profile(GRID)
@@ -113,6 +120,8 @@ class Dynamics(Record):
             given = Estimate.exact(alpha, "given")
             if start.generations >= least and not low - 0.01 <= alpha <= high + 0.01:
                 given = given.warn(f"the generations look like an effective alpha of {found}")
+            if wrong is not None:
+                given = given.warn(f"the recursion does not fit: {start.misfit_words}")
             one = np.array([1.0 - alpha])
             _, _, systematic, random = start._profile(one)
             return replace(
@@ -124,6 +133,8 @@ class Dynamics(Record):
             why = f"{start.generations} generation(s) cannot identify it, {least} or more can"
             found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
             weight = np.ones(len(GRID))
+        elif wrong is not None:
+            found = Estimate.refused(method, f"the recursion does not fit: {start.misfit_words}", n)
         elif high - low > WIDEST:
             why = f"everything from {low:.2f} to {high:.2f} fits"
             found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
@@ -135,6 +146,18 @@ class Dynamics(Record):
     def generations(self) -> int:
         """Number of generations, N."""
         return len(self.noise) - 1
+
+    @property
+    def misfit_words(self) -> str:
+        """The likeliest cause in words; empty where the recursion fits."""
+        return {
+            "": "",
+            "growing bias": f"the common error grows about {self.misfit_size:.3g} times a generation",
+            "shrinking bias": f"the common error shrinks to about {self.misfit_size:.3g} of itself each generation",
+            "alpha changed": f"alpha changed before generation {self.misfit_at}, to about {self.misfit_size:.2g}",
+            "outlier generation": f"generation {self.misfit_at} adds far more than the others",
+            "shared rows": "rows of one generation seem to have trained the next, or not, against what was said",
+        }.get(self.misfit, self.misfit)
 
     @property
     def best(self) -> int:
@@ -159,58 +182,18 @@ class Dynamics(Record):
 
     def _gram(self, rho: Array) -> tuple[Array, Array]:
         """Gamma(rho) and the covariance W diag(r) W^T of the measurement, ``[g, N, N]`` each."""
-        W = innovation_weights(rho, self.generations)
-        noisy = W.copy()
-        if self.shared_rows:  # m_i entered generation i + 1 as it is: its error is no error of d_i
-            i = np.arange(1, self.generations)
-            noisy[:, i, i] = 0.0
-        R = np.einsum("gij,j,gkj->gik", noisy, self.noise, noisy)
-        return np.asarray(W @ self.products @ W.transpose(0, 2, 1) - R), np.asarray(R)
+        return grams(innovation_weights(rho, self.generations), self.products, self.noise, self.shared_rows)
 
     def _profile(self, rho: Array) -> tuple[Array, Array, Array, Array]:
-        """First Gram matrix, log likelihood, |d|^2 and s at each rho, by Fisher scoring."""
+        """First Gram matrix, log likelihood, |d|^2 and s at each rho."""
         first = 0 if self.from_real or self.generations == 1 else 1
         gram, R = (x[:, first:, first:] for x in self._gram(rho))
-        n = gram.shape[1]
-        trace = np.trace(gram, axis1=1, axis2=2) / n
-        between = (gram.sum((1, 2)) - n * trace) / (n * (n - 1)) if n > 1 else np.zeros(len(rho))
-        floor = 1e-6 * np.trace(gram + R, axis1=1, axis2=2) / n + 1e-300
-        a, s = np.maximum(between, 0.0), np.maximum(trace - np.maximum(between, 0.0), 0.0)
-        for _ in range(_STEPS if n > 1 else 0):
-            inverse = np.linalg.inv(self._covariance(R, a, s + floor))
-            ones, squared = inverse.sum(2), inverse @ inverse
-            t00, t01, t11 = np.trace(squared, axis1=1, axis2=2), (ones**2).sum(1), inverse.sum((1, 2)) ** 2
-            target = inverse @ gram @ inverse
-            u0, u1 = np.trace(target, axis1=1, axis2=2), target.sum((1, 2))
-            det = np.maximum(t00 * t11 - t01**2, 1e-12 * t00 * t11)
-            new_s, new_a = (u0 * t11 - u1 * t01) / det, (t00 * u1 - t01 * u0) / det
-            new_a, new_s = (
-                np.where(new_s < 0, np.maximum(u1 / t11, 0.0), np.maximum(new_a, 0.0)),
-                np.where(new_a < 0, np.maximum(u0 / t00, 0.0), np.maximum(new_s, 0.0)),
-            )
-            a, s = (a + new_a) / 2.0, (s + new_s) / 2.0
-        V = self._covariance(R, a, s + floor)
-        fit = np.trace(np.linalg.solve(V, gram + R), axis1=1, axis2=2)
-        return gram[0], -0.5 * self.rank * (np.linalg.slogdet(V)[1] + fit), a, s
-
-    def _covariance(self, R: Array, a: Array, s: Array) -> Array:
-        return np.asarray(R + a[:, None, None] + s[:, None, None] * np.eye(R.shape[1]))
+        return gram[0], *profile(gram, R, self.rank)
 
     def _effective(self, rho: float, a: float, s: float) -> float:
-        """r_eff from the scatter of Gamma's off-diagonal entries d.d + d.e_i + d.e_j + e_i.e_j.
-
-        Where errors of variance V are even over r directions, d.e_i has variance |d|^2 V/r and e_i.e_j has V^2/r. The
-        ratio of the scatter to what these give is r/r_eff, at least 1; its upper quartile limit is used.
-        """
         first = 0 if self.from_real else 1
         gram, R = (x[0, first:, first:] for x in self._gram(np.array([rho])))
-        n = len(gram)
-        deviation = np.sqrt(np.diag(R) + s + 1e-300)
-        off = ((gram + R - a) / np.outer(deviation, deviation))[np.triu_indices(n, 1)]
-        scatter = float(((off - off.mean()) ** 2).sum()) / (len(off) - 1)
-        along = 2.0 * a / float((deviation**2).mean()) * (n - 2) / (n - 1)
-        cautious = (n - 1) / float(stats.chi2.ppf(0.25, n - 1))  # of few entries the scatter is itself uncertain
-        return float(self.rank / np.clip(cautious * scatter * self.rank / (1.0 + along), 1.0, self.rank))
+        return effective(gram, R, self.rank, a, s)
 
     def innovation(self, c: Coordinates, i: int) -> Estimate:
         """J_i = |d_i|^2 of generation i + 1, with the error of alpha."""

@@ -23,6 +23,8 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.seeding import numpy_generator
 
+#: Comparable generations that a forecast needs, and how far above the floor an interval that holds it may reach.
+LEAST, VACUOUS = 3, 100.0
 METHOD = "stationary innovations, mixture over effective alpha, 95 % prediction interval"
 
 
@@ -34,7 +36,9 @@ def forecast(dynamics: Dynamics, horizon: int) -> tuple[Estimate, ...]:
         horizon: how many generations, at least 1.
 
     Returns:
-        D_{N+1}..D_{N+horizon} with 95 % prediction intervals; refused with fewer than 2 comparable generations.
+        Medians of D_{N+1}..D_{N+horizon} with 95 % prediction intervals; refused below 3 generations, where the
+        recursion does not fit, and where the interval holds the floor and spans more than two orders of magnitude
+        above it.
 
     Raises:
         InputError: horizon < 1.
@@ -42,19 +46,27 @@ def forecast(dynamics: Dynamics, horizon: int) -> tuple[Estimate, ...]:
     if horizon < 1:
         raise InputError(f"the horizon is {horizon} generations", "ask for 1 or more")
     n = int(dynamics.sizes.min())
-    if dynamics.generations - (not dynamics.from_real) < 2:
-        why = "one innovation does not tell bias from noise: forecasts need at least 2 comparable generations"
+    why = ""
+    if dynamics.generations - (not dynamics.from_real) < LEAST:
+        why = f"forecasts need at least {LEAST} comparable generations"
+    elif dynamics.misfit:
+        why = f"the recursion does not fit: {dynamics.misfit_words}"
+    if why:
         return tuple(Estimate.refused(METHOD, why, n) for _ in range(horizon))
     warnings = () if dynamics.identified else ("alpha is not identifiable: every value that fits is in the interval",)
     at, _, s = dynamics.draws()
+    floor = 2.0 * float(dynamics.noise[0] + dynamics.noise[-1])
     rng = numpy_generator(0, "audit", "forecast")
     out = []
     for h in range(1, horizon + 1):
         mean, variance = _moments(dynamics, at, s, h)
         mean = np.maximum(mean, 1e-3 * np.sqrt(variance))
         drawn = rng.gamma(mean**2 / variance, variance / mean)
-        value = float(mean.mean())
-        low, high = (float(q) for q in np.quantile(drawn, [0.025, 0.975]))
+        low, value, high = (float(q) for q in np.quantile(drawn, [0.025, 0.5, 0.975]))
+        if low <= floor and high > VACUOUS * floor:
+            said = f"everything from nothing to {high:.2g} fits: it would say nothing"
+            out.append(Estimate.refused(METHOD, said, n))
+            continue
         out.append(Estimate(value, float(drawn.std()), min(low, value), max(high, value), n, METHOD, warnings))
     return tuple(out)
 
