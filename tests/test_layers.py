@@ -11,7 +11,7 @@ FLOORS = (
     ("_version", "directions", "errors"),
     ("records",),
     ("estimate",),
-    ("seeding", "files", "config"),
+    ("progress", "seeding", "files", "config"),
     ("kinds",),
     ("native",),
     ("process",),

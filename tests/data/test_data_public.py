@@ -452,7 +452,8 @@ def test_a_download_is_checked_and_put_in_place(server, tmp_path):
     seen = []
     path = fetch(address(server, "a.bin"), tmp_path / "deep" / "a.bin", sha(content), lambda *p: seen.append(p))
     assert path.read_bytes() == content
-    assert seen[-1] == (len(content), len(content))
+    assert seen[-1] == (1.0, "1 MiB")
+    assert [fraction for fraction, _ in seen] == sorted(fraction for fraction, _ in seen)
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
     server.promise = -1
     assert fetch(address(server, "a.bin"), tmp_path / "b.bin", sha(content)).read_bytes() == content

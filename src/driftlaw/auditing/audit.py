@@ -24,7 +24,7 @@ from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.reading.rule import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import Significance, assess, null_range
-from driftlaw.auditing.sketching import Progress, sketch
+from driftlaw.auditing.sketching import sketch
 from driftlaw.auditing.verdict.columns import columns as columns_of
 from driftlaw.auditing.verdict.columns import kept
 from driftlaw.auditing.verdict.looks import looks
@@ -35,6 +35,7 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.progress import Progress
 from driftlaw.theory.refresh import FixedFraction
 from driftlaw.theory.regimes import Regime, classify
 
@@ -85,7 +86,7 @@ def audit(
         separator: of text files; found out if not given.
         skip_bad: leave unreadable images out and count them.
         seed: of features, blocks, samples of rows and bootstrap draws.
-        progress: called with what is being done, rows done and rows in all.
+        progress: told the fraction done, and what is being done.
 
     Returns:
         The audit. Each number is an Estimate. Drift is a lower bound of chi2 in the span of the features.
@@ -206,7 +207,7 @@ def _sketched(
             like.check_comparable(found)
     else:
         stream = data if isinstance(data, Rows) else open_any(data, options, name)
-        report = None if progress is None else (lambda text, done, total: progress(f"{name}: {text}", done, total))
+        report = None if progress is None else (lambda fraction, text: progress(fraction, f"{name}: {text}"))
         chosen: Any = {"features": features, **settings} if like is None else {"like": like}
         found = sketch(stream, progress=report, **chosen)
     if found.n < 4:
@@ -250,7 +251,7 @@ def _rows(
     if real is None or not real.repeatable or all(s is None or not s.repeatable for s in streams):
         return [None] * len(sets)
     if progress is not None:
-        progress("nearest neighbours", 0, None)
+        progress(math.nan, "nearest neighbours")
     reference = rows.take(real, base, c.whitening, rows.SEARCHED, seed, "real")
     kept = None if held is None else rows.take(held, base, c.whitening, rows.COMPARED, seed, "holdout")
     out: list[rows.RowMeasures | None] = []

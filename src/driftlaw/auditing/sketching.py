@@ -11,8 +11,9 @@ An iterator can be read only once: a fifth of its first :data:`FIT_ROWS` rows fi
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ from driftlaw.measure.features import columns as feature_maps
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.progress import Progress, silent
+from driftlaw.progress import part as fraction_of
 from driftlaw.seeding import stream_seed
 
 #: Share of the real rows that fits the features, and the most of them.
@@ -33,8 +36,6 @@ SHARE, FIT_ROWS = 0.2, 50_000
 #: Most numbers of the fitting part (float64: 128 MiB).
 FIT_NUMBERS = 1 << 24
 BLOCKS = 32
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def sketch(
@@ -81,7 +82,7 @@ def sketch(
         skip_bad: leave unreadable images out and count them.
         first_row: number of rows before this part when a data set is sketched in shards, which then get the blocks
             they would have had in one piece.
-        progress: called with what is being done, rows done and rows in all (None when not known).
+        progress: told the fraction of rows done, and what is being done.
 
     Returns:
         The sketch. With a fifth taken to fit, its n is about four fifths of the rows.
@@ -102,7 +103,7 @@ def sketch(
     options = Options(
         None if columns is None else tuple(columns), key, size, mode, tuple(categorical), encoding, separator, skip_bad
     )
-    report = progress or (lambda text, done, total: None)
+    report = progress or silent
 
     def checked(rows: Rows) -> Rows:
         if not isinstance(data, Rows):  # who opened it has checked
@@ -140,7 +141,7 @@ def sketch(
     result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row)
     for chunk in chunks:
         result.add(chunk)
-        report("sketching", result.n, rows.rows)
+        report(fraction_of(result.n, rows.rows), f"sketching, {result.n:,} rows")
     if not result.n:
         raise InputError(f"{rows.name} holds no rows", "check that it is complete")
     difference = None if model is None else range_note(model.extent, result.extent)
@@ -193,7 +194,7 @@ def _fitting_part(stream: Rows, share: float, seed: int, report: Progress) -> tu
         held: list[Chunk] = []
         for chunk in stream.read(keep):
             held.append(chunk)
-            report("fitting the features", int(sum(map(length, held)) / threshold), stream.rows)
+            report(fraction_of(int(sum(map(length, held)) / threshold), stream.rows), "fitting the features")
         return held, keep
     parts: list[tuple[Chunk, Array]] = []
     done = 0
@@ -204,7 +205,7 @@ def _fitting_part(stream: Rows, share: float, seed: int, report: Progress) -> tu
         while sum(len(v) for _, v in parts) > _most_rows(chunk):
             threshold /= 2
             parts = [(masked(c, v < threshold), v[v < threshold]) for c, v in parts]
-        report("fitting the features", done, None)
+        report(math.nan, f"fitting the features, {done:,} rows")
     return [c for c, _ in parts], keep
 
 
@@ -218,7 +219,7 @@ def _head(stream: Rows, seed: int, report: Progress) -> tuple[list[Chunk], Itera
         most, done = min(most, _most_rows(chunk)), done + length(chunk)
         if done >= most:
             break
-    report("fitting the features", done, None)
+    report(math.nan, f"fitting the features, {done:,} rows")
     masks, first = [], 0
     for chunk in head:
         masks.append(_uniform(first, length(chunk), stream_seed(seed, "sketch", "fit")) < SHARE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,14 +15,51 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from driftlaw.loop.run import Watch
+    from driftlaw.progress import Progress
 
 out = Console(highlight=False)
+#: Seconds between two lines of progress where there is no terminal.
+QUIET_SECONDS = 30.0
 err = Console(stderr=True, highlight=False)
 
 
 def print_json(document: Any) -> None:
     """Print exactly one strict JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progressing(first: str) -> Iterator[Progress]:
+    """One bar with time left on a terminal; elsewhere a plain line on stderr every half minute."""
+    if not err.is_terminal:
+        last = time.monotonic()
+
+        def line(fraction: float, text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= QUIET_SECONDS:
+                last = time.monotonic()
+                err.print(text if math.isnan(fraction) else f"{text} ({fraction:.0%})", markup=False)
+
+        yield line
+        return
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(first, total=None)
+
+        def show(fraction: float, text: str) -> None:
+            known = not math.isnan(fraction)
+            bar.update(task, description=text, completed=fraction if known else 0, total=1.0 if known else None)
+
+        yield show
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import torch
 
 from driftlaw.data.density import DensitySource
 from driftlaw.data.finite import FiniteSource, split_rows
-from driftlaw.data.sets.public import CIFAR10, FASHION_MNIST, PUBLIC, Progress, load, locate, obtain
+from driftlaw.data.sets.public import CIFAR10, FASHION_MNIST, PUBLIC, load, locate, obtain
 from driftlaw.errors import ConfigError, nearest
+from driftlaw.progress import Progress, silent
 
 #: Names that ``driftlaw run`` and :func:`driftlaw.data.as_source` know.
 NAMES = ("gmm", "digits", "fashion-mnist", "cifar10")
@@ -78,7 +79,7 @@ def cifar10() -> FiniteSource:
     return load(CIFAR10)
 
 
-def fetch_named(name: str, progress: Progress = lambda done, total: None) -> str:
+def fetch_named(name: str, progress: Progress = silent) -> str:
     """Make a named data set available and say where it is.
 
     Raises:

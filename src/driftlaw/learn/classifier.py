@@ -16,7 +16,7 @@ measure drift of images; they do not publish their network, so every setting her
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -30,11 +30,11 @@ from driftlaw.config import Described, validate
 from driftlaw.errors import InputError
 from driftlaw.learn.denoiser.network import initialise
 from driftlaw.learn.rows import check_rows, check_shape
+from driftlaw.progress import Progress, silent
 from driftlaw.seeding import generator
 
 #: Rows of one forward pass without gradients.
 BATCH = 512
-Progress = Callable[[float, str], None]
 
 
 class ConvNet(nn.Module):
@@ -124,7 +124,7 @@ class ConvClassifier(Described):
         classes: int,
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress = lambda fraction, text: None,
+        progress: Progress = silent,
     ) -> Classifier:
         """Train on labelled rows.
 

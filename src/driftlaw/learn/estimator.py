@@ -6,8 +6,8 @@ a pure function of the data, the seed and the warm start, also when it was inter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.process.score import Time
+from driftlaw.progress import Progress, silent
 
 
 @runtime_checkable
@@ -82,7 +83,7 @@ class FitContext:
     held_out: Tensor | None = None
     warm_start: Model | None = None
     checkpoint: Checkpoint | None = None
-    progress: Callable[[float, str], None] = field(default=lambda fraction, text: None)
+    progress: Progress = silent
     device: str = "cpu"
     generation: int = 0
     samples: int = 0

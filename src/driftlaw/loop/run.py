@@ -34,7 +34,7 @@ from driftlaw.loop.history import read_model
 from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.record import Generation
 from driftlaw.loop.step import adapt
-from driftlaw.loop.step.generation import Progress, Workspace, advance
+from driftlaw.loop.step.generation import Stages, Workspace, advance
 from driftlaw.loop.step.setting import Past, Setting
 from driftlaw.loop.store import (
     CONFIG,
@@ -216,7 +216,7 @@ class Recursion:
             self.watch(index, "done", 1.0, "")
         return record
 
-    def _progress(self, index: int) -> Progress:
+    def _progress(self, index: int) -> Stages:
         watch = self.watch
         if watch is None:
             return lambda stage, fraction, text: None

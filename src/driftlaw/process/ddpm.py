@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
-from driftlaw.process.sampler import Ancestral, Noise, Progress, sample
+from driftlaw.process.sampler import Ancestral, Noise, sample
 from driftlaw.process.score import Field, Score
+from driftlaw.progress import Progress
 
 #: Names of the beta schedules of :func:`betas`.
 SCHEDULES = ("linear", "scaled-linear", "cosine")

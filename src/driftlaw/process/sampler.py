@@ -32,11 +32,10 @@ from driftlaw.errors import InputError, nearest
 from driftlaw.process.draws import normal, own_generator
 from driftlaw.process.schedule import alpha, noise_ratio, sigma, variance
 from driftlaw.process.score import Field, Score, checked, denoised_from_score
+from driftlaw.progress import Progress
 
 #: Standard normals of step i, of the shape of x.
 Noise = Callable[[int], Tensor]
-#: Called as ``progress(fraction in [0, 1], short text)`` after each step.
-Progress = Callable[[float, str], None]
 
 
 def _times(x: Tensor, grid: Tensor) -> list[float]:

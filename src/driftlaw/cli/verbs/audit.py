@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from driftlaw.auditing.audit import audit as run_audit
 from driftlaw.auditing.record import Audit
-from driftlaw.auditing.sketching import Progress as Report
 from driftlaw.auditing.verdict.gates import EXIT, Gate, overall
 from driftlaw.auditing.verdict.gates import read as read_gates
 from driftlaw.auditing.verdict.since import since
 from driftlaw.auditing.verdict.verdict import p_text
 from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words
-from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.console import err, out, print_json, progressing
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import ConfigError
 from driftlaw.estimate import Estimate
@@ -86,7 +82,7 @@ def audit(
         raise ConfigError(f"--horizon {horizon}", "forecast 1 generation or more")
     gates = _gates(fail_above, pass_below, _names(fail_on), gates_file)
     earlier = None if compare is None else Audit.load(compare)
-    with _watching() as report:
+    with progressing("reading") as report:
         found = run_audit(
             real,
             list(generations),
@@ -198,15 +194,3 @@ def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     ]
     for text, where in notes:
         err.print(f"[yellow]note[/] {escape(where + text)}", soft_wrap=True)
-
-
-@contextmanager
-def _watching() -> Iterator[Report | None]:
-    """What is being read, on a terminal."""
-    if not err.is_terminal:
-        yield None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)

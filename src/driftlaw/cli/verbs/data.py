@@ -45,21 +45,11 @@ def fetch(
     name: Annotated[str, typer.Argument(help="gmm, digits, fashion-mnist or cifar10.")], as_json: Json = False
 ) -> None:
     """Make a named data set available: find it here, or download it with its checksum verified."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
+    from driftlaw.cli.console import progressing
     from driftlaw.data import fetch_named
 
-    console = Console(stderr=True)
-    with Progress(
-        BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(name, total=None, visible=False)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total or None, visible=True)
-
-        where = fetch_named(name, show)
+    with progressing(name) as progress:
+        where = fetch_named(name, progress)
     typer.echo(json.dumps({"name": name, "where": where}) if as_json else f"{name}: {where}")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.console import err, out, print_json, progressing
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import InputError
 
@@ -53,7 +50,7 @@ def sketch(
         raise InputError(f"there is no folder {output.absolute().parent}", "make it, or choose another --out")
     if output.is_dir():
         raise InputError(f"{output} is a folder", "give the name of a file")
-    with _progress() as progress:
+    with progressing("reading") as progress:
         result = sketching.sketch(
             path[0] if len(path) == 1 else path,
             features,
@@ -116,19 +113,3 @@ def _print(sketch: Sketch, output: Path) -> None:
         out.print(f"{label:<12} {escape(text)}", soft_wrap=True)
     for warning in sketch.warnings:
         err.print("[yellow]note[/] " + escape(warning), soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """Rows done and time left on stderr; silent when it is not a terminal."""
-    if not err.is_terminal:
-        yield None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def show(text: str, done: int, total: int | None) -> None:
-            bar.update(task, description=f"{text}, {done:,} rows", completed=done, total=total)
-
-        yield show

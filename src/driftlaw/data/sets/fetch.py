@@ -8,24 +8,25 @@ import http.client
 import os
 import tempfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 from driftlaw.errors import DataNotFoundError, StorageError
+from driftlaw.progress import Progress, silent
+from driftlaw.progress import part as part_of
 
 #: Seconds without an answer after which a download is given up.
 TIMEOUT = 20.0
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
 
 
-def fetch(url: str, path: Path, sha256: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+def fetch(url: str, path: Path, sha256: str, progress: Progress = silent) -> Path:
     """Download `url` to `path`, check its SHA-256, then put it in place with one atomic rename.
 
     Args:
         url: address, http or https.
         path: final place; its folder is created.
         sha256: hexadecimal digest that the content must have.
-        progress: called with bytes done and bytes in all (0 when the server does not say).
+        progress: told the fraction of bytes that came.
 
     Raises:
         DataNotFoundError: no network, an incomplete download, or a wrong checksum; nothing is left behind.
@@ -47,7 +48,7 @@ def fetch(url: str, path: Path, sha256: str, progress: Callable[[int, int], None
                     file.write(block)
                     digest.update(block)
                     done += len(block)
-                    progress(done, total)
+                    progress(part_of(done, total), f"{done >> 20} MiB")
                 file.flush()
                 os.fsync(file.fileno())
         if total and done != total:

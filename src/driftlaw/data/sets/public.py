@@ -30,12 +30,12 @@ from driftlaw.data.sets.fetch import fetch
 from driftlaw.data.sets.formats import read_cifar_binary, read_idx
 from driftlaw.data.stored import read_table
 from driftlaw.errors import DataNotFoundError, InputError
+from driftlaw.progress import Progress, silent
 
 DEBIAN = Path("/usr/share/datasets")
 TORCHVISION = Path("data")
 #: CIFAR-10's python version: pickles, which are never loaded.
 PICKLED = "cifar-10-batches-py"
-Progress = Callable[[int, int], None]
 
 
 class Parts(NamedTuple):
@@ -108,7 +108,7 @@ def locate(public: PublicSet) -> tuple[Path, Form] | None:
     return next(((root / f.path, f) for root in roots() for f in public.forms if f.is_at(root)), None)
 
 
-def obtain(public: PublicSet, progress: Progress = lambda done, total: None) -> tuple[Path, Form]:
+def obtain(public: PublicSet, progress: Progress = silent) -> tuple[Path, Form]:
     """Find the data set, or download it into the cache.
 
     Raises:

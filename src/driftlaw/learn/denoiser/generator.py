@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from driftlaw.process.draws import own_generator
 from driftlaw.process.sampler import Ancestral, Solver, sample
 from driftlaw.process.schedule import karras_grid
 from driftlaw.process.score import Field, Score, Time, score_from_denoised
+from driftlaw.progress import Progress, silent
 
 
 class DenoiserModel:
@@ -76,7 +77,7 @@ class DenoiserModel:
         n: int,
         generator: torch.Generator,
         chunks: Chunks | None = None,
-        progress: Callable[[float, str], None] = lambda fraction, text: None,
+        progress: Progress = silent,
     ) -> Tensor:
         """:meth:`sample`, which keeps finished chunks of ``sample_batch`` rows and takes up those that are kept.
 
@@ -114,7 +115,7 @@ class DenoiserModel:
     def _is_chain(self) -> bool:
         return self.config.sampling.solver == "ddpm"
 
-    def _carry(self, x: Tensor, seed: int, chunk: int, progress: Callable[[float, str], None]) -> Tensor:
+    def _carry(self, x: Tensor, seed: int, chunk: int, progress: Progress) -> Tensor:
         """One chunk from its starting noise to samples."""
         config, x = self.config, x.to(next(self.net.parameters()).device)
         score: Score | Field = self if config.sampling.clip is None else self._clipped

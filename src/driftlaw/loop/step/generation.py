@@ -25,7 +25,7 @@ from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.laws.law import Diffused, ExactLaw
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
-Progress = Callable[[str, float, str], None]
+Stages = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _quiet(stage: str, fraction: float, text: str) -> None:
 
 
 def advance(
-    setting: Setting, index: int, past: Past, workspace: Workspace | None = None, progress: Progress = _quiet
+    setting: Setting, index: int, past: Past, workspace: Workspace | None = None, progress: Stages = _quiet
 ) -> Outcome:
     """Make generation `index` from those before it.
 
