@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "driftlaw"
 #: Floors from the ground up; what stands on one floor may import only from floors below it.
 FLOORS = (
     ("_version", "directions", "errors"),
-    ("records",),
+    ("records", "rows"),
     ("estimate",),
     ("progress", "seeding", "files", "config"),
     ("kinds",),

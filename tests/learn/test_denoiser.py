@@ -109,7 +109,7 @@ def test_refusals(model):
         Denoiser(net="unet").fit(data + 1, FitContext())
     with pytest.raises(InputError, match="held-out set has rows of shape"):
         CONFIG.fit(data + 1, FitContext(held_out=torch.zeros(3, 5)))
-    with pytest.raises(InputError, match="held-out set hold NaN"):
+    with pytest.raises(InputError, match="held-out set are NaN"):
         CONFIG.fit(data + 1, FitContext(held_out=torch.full((3, 2), torch.nan)))
     with pytest.raises(InputError, match="0 samples"):
         model.sample(0, torch.Generator())

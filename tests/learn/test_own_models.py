@@ -119,7 +119,7 @@ SAVE = (
         (SAVE + "np.save(f, np.zeros((n + 1, 3)))", r"gave 8 rows. Expected 7"),
         (SAVE + "np.save(f, np.zeros((n, 4)))", r"rows of shape \[4\]. Expected rows of shape \[3\]"),
         (SAVE + "np.save(f, np.zeros((n, 3), dtype=np.uint8))", "gave torch.uint8"),
-        (SAVE + "x = np.zeros((n, 3)); x[4:, 1] = np.nan; np.save(f, x)", "3 of the 7 rows .* first is row 4"),
+        (SAVE + "x = np.zeros((n, 3)); x[4:, 1] = np.nan; np.save(f, x)", "3 of 7 rows .* first is row 4"),
     ],
 )
 def test_what_a_program_can_do_wrong(tmp_path, text, words):
@@ -277,7 +277,7 @@ def test_what_a_function_can_do_wrong():
         (lambda x, c: None, "returned a NoneType. Return a sampler"),
         (lambda x, c: lambda n, g: torch.zeros(n, 4), r"rows of shape \[4\]"),
         (lambda x, c: lambda n, g: torch.zeros(n + 1, 3), "gave 10 rows. Expected 9"),
-        (lambda x, c: lambda n, g: torch.full((n, 3), torch.nan), "9 of the 9 rows"),
+        (lambda x, c: lambda n, g: torch.full((n, 3), torch.nan), "9 of 9 rows"),
         (lambda x, c: lambda n, g: [0] * n, "gave list"),
         (lambda x, c: lambda n, g: torch.zeros(n, 3).long(), "gave torch.int64"),
     ):

@@ -110,7 +110,9 @@ class TestBadNetworks:
         )
         rows = torch.zeros(10, *SHAPE)
         rows[6, 0, 3, 3] = 1.0
-        with pytest.raises(InputError, match=r"NaN or infinite features for 1 of 4 images, the first is row 6"):
+        with pytest.raises(
+            InputError, match=r"1 of 4 rows of features that .* returned are NaN or infinite, the first is row 6"
+        ):
             phi(rows)
 
     def test_shapes(self):

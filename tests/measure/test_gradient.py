@@ -391,7 +391,7 @@ def hole(x, t):
         (lambda rows: gradient_energy(hole, rows), "NaN"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows[:63]), "at least 64"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows, n=63), "n >= 64"),
-        (lambda rows: gradient_energy(lambda x, t: -x, rows / 0), "rows are NaN or infinite; the first is row 0"),
+        (lambda rows: gradient_energy(lambda x, t: -x, rows / 0), "rows are NaN or infinite, the first is row 0"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows[:, 0]), "rows of shape"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows.long()), "float rows"),
         (lambda rows: gradient_energy(lambda x, t: -x, rows, critic="furier"), "Did you mean 'fourier'"),

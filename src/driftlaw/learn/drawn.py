@@ -14,6 +14,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.process.draws import own_generator
 from driftlaw.process.score import Time
+from driftlaw.rows import check_finite
 
 
 class DrawnSamples:
@@ -89,11 +90,5 @@ def check_drawn(rows: object, n: int, shape: tuple[int, ...], what: str) -> Tens
         raise InputError(f"{what} gave rows of shape {list(rows.shape[1:])}", f"expected rows of shape {list(shape)}")
     if len(rows) != n:
         raise InputError(f"{what} gave {len(rows)} rows", f"expected {n}")
-    bad = ~torch.isfinite(rows).flatten(1).all(dim=1)
-    if bool(bad.any()):
-        raise InputError(
-            f"{int(bad.sum())} of the {n} rows of {what} hold NaN or infinity, the first is row "
-            f"{int(bad.int().argmax())}",
-            "look at its training; nothing is recorded of this generation",
-        )
+    check_finite(rows, f"rows of {what}", "look at its training; nothing is recorded of this generation")
     return rows.detach().to("cpu", torch.float32).contiguous()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
+from driftlaw.rows import check_finite
 
 
 def check_rows(data: Tensor, what: str = "training set", minimum: int = 2) -> Tensor:
@@ -25,13 +26,7 @@ def check_rows(data: Tensor, what: str = "training set", minimum: int = 2) -> Te
         raise InputError(f"the {what} is {got}", "pass a floating-point tensor [n, d] or [n, c, h, w]")
     if data.shape[0] < minimum or data[0].numel() == 0:
         raise InputError(f"the {what} has shape {list(data.shape)}", f"pass at least {minimum} non-empty rows")
-    bad = ~torch.isfinite(data).flatten(1).all(dim=1)
-    if bool(bad.any()):
-        raise InputError(
-            f"{int(bad.sum())} of {len(data)} rows of the {what} hold NaN or infinity, the first is row "
-            f"{int(bad.int().argmax())}",
-            "remove or repair these rows",
-        )
+    check_finite(data, f"rows of the {what}", "remove or repair these rows")
     return data.to(torch.float32)
 
 

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 
-#: Temporary memory of one block of a blocked computation, bytes.
-BLOCK_BYTES = 256 * 2**20
-
 
 class LawValues(NamedTuple):
     """What a diffused law says at some points.

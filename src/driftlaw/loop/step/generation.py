@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from driftlaw import seeding
@@ -23,6 +22,7 @@ from driftlaw.measure.paths.score_path import score_path_measures
 from driftlaw.measure.sets.moments import mode_weights, relative_drift, second_moment
 from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.laws.law import Diffused, ExactLaw
+from driftlaw.rows import check_finite
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Stages = Callable[[str, float, str], None]
@@ -105,14 +105,8 @@ def advance(
         samples = model.sample(study.samples, stream).cpu()
     else:
         samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text))
-    bad = (~torch.isfinite(samples.flatten(1))).any(1)
-    if bad.any():
-        first = int(bad.nonzero()[0])
-        raise InputError(
-            f"model of generation {index} returned {int(bad.sum())} of {len(samples)} samples that are NaN or infinite "
-            f"(first row {first})",
-            "train longer, lower the learning rate, or use more solver steps",
-        )
+    fix = "train longer, lower the learning rate, or use more solver steps"
+    check_finite(samples, f"samples of generation {index}'s model", fix)
     lap("sampling")
     progress("measuring", 0.0, "")
     record = measure(setting, index, past, model, samples, lineage)

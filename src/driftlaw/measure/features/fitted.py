@@ -32,6 +32,7 @@ from driftlaw.directions import oriented
 from driftlaw.errors import InputError, nearest
 from driftlaw.measure.features.network import FeatureSpace
 from driftlaw.measure.features.steps import Affine, Cosine, Step
+from driftlaw.rows import check_finite
 from driftlaw.seeding import generator
 
 Kind = Literal["pca", "identity", "random_fourier"]
@@ -62,13 +63,7 @@ def as_rows(x: Tensor | np.ndarray, name: str = "x", least: int = 2) -> Tensor:
     rows = rows.reshape(n, -1).double()
     if rows.shape[1] == 0:
         raise InputError(f"{name} has no features: shape {tuple(x.shape)}")
-    bad = ~torch.isfinite(rows).all(dim=1)
-    if bad.any():
-        first = int(bad.to(torch.uint8).argmax())
-        raise InputError(
-            f"{int(bad.sum())} of {n} rows of {name} are NaN or infinite, the first is row {first}",
-            "drop these rows or find what made them",
-        )
+    check_finite(rows, f"rows of {name}", "drop these rows or find what made them")
     return rows
 
 

@@ -27,6 +27,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from driftlaw.errors import ConfigError, InputError
+from driftlaw.rows import check_finite
 
 #: Images of one forward pass.
 BATCH = 128
@@ -221,13 +222,7 @@ class FeatureNetwork:
             raise InputError(
                 f"{self.name} needs images [n, c, h, w], got shape {tuple(rows.shape)}", "use features: pca for vectors"
             )
-        bad = ~torch.isfinite(rows).flatten(1).all(dim=1)
-        if bad.any():
-            first = int(bad.to(torch.uint8).argmax())
-            raise InputError(
-                f"{int(bad.sum())} of {len(rows)} images are NaN or infinite, the first is row {first}",
-                "drop these rows or find what made them",
-            )
+        check_finite(rows, "images", "drop these rows or find what made them")
         parts = [
             self._forward(part, start * self.batch)
             for start, part in enumerate(torch.split(rows, self.batch))
@@ -258,14 +253,8 @@ class FeatureNetwork:
                 "make the number of features independent of the images",
             )
         features = out.detach().cpu().double()
-        bad = ~torch.isfinite(features).all(dim=1)
-        if bad.any():
-            first = start + int(bad.to(torch.uint8).argmax())
-            raise InputError(
-                f"{self.name} returned NaN or infinite features for {int(bad.sum())} of {len(part)} images, the first "
-                f"is row {first}",
-                "check the network's weights, its preprocessing and this image",
-            )
+        fix = "check the network's weights, its preprocessing and this image"
+        check_finite(features, f"rows of features that {self.name} returned", fix, start)
         return features
 
 

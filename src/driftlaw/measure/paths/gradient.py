@@ -37,9 +37,9 @@ from driftlaw.estimate import Estimate
 from driftlaw.measure.paths.critic import DIRECTIONS, FOLDS, Critic, Draws, Folds, Frame, fit_fourier, fit_quadratic
 from driftlaw.measure.paths.neural_critic import Examples, Network, fit_network
 from driftlaw.measure.paths.path import ROWS, Horizon
-from driftlaw.process.draws import BLOCK_BYTES
 from driftlaw.process.schedule import alpha, variance
 from driftlaw.process.score import Checked, Field, Law, Score, checked
+from driftlaw.rows import PASS_BYTES, check_finite, fitting
 from driftlaw.seeding import generator
 
 #: The critics, each with all of "polynomial" before it.
@@ -49,7 +49,7 @@ MIN_ROWS = 64
 #: Antithetic pairs from which a neural critic learns.
 POOL = 32_768
 #: Numbers in their rows that lower it in high dimension, but not below an eighth.
-POOL_NUMBERS = 2**25
+POOL_NUMBERS = PASS_BYTES // 8
 #: Gauss-Legendre nodes of a closed form's integral over time.
 NODES = 64
 
@@ -231,7 +231,7 @@ class _Noise:
     def draws(self, rows: Tensor, purpose: str, k: int, fold: int = 0) -> Iterator[Draws]:
         g = generator(self.seed, "gradient", purpose, k, fold)
         d = rows[0].numel()
-        block = max(1, min(ROWS // 2, BLOCK_BYTES // (2 * 8 * (10 * d + 4 * self.features))))
+        block = min(ROWS // 2, fitting(2 * 8 * (10 * d + 4 * self.features)))
         for part in torch.split(rows, block):
             m = len(part)
             t, weight = self.horizon.time((k + torch.rand(m, generator=g, dtype=torch.float64)) / self.strata)
@@ -262,11 +262,7 @@ def _halves(data: Tensor | Law, n: int, seed: int) -> tuple[Tensor, Tensor]:
     if len(rows) < MIN_ROWS:
         raise InputError(f"a critic fitted and evaluated on {len(rows)} rows", f"give at least {MIN_ROWS}")
     order = torch.randperm(len(rows), generator=generator(seed, "gradient", "split"))[:n].to(rows.device)
-    bad = ~torch.isfinite(rows).flatten(1).all(1)
-    if bool(bad.any()):
-        raise InputError(
-            f"{int(bad.sum())} of {len(rows)} rows are NaN or infinite; the first is row {int(bad.nonzero()[0])}"
-        )
+    check_finite(rows, "rows", "drop them")
     half = len(order) // 2
     return rows[order[:half]], rows[order[half:]]
 

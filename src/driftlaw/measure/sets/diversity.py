@@ -21,9 +21,10 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.fitted import as_rows
+from driftlaw.rows import PAIR_BYTES
 
 #: distances in memory at once
-BLOCK = 1 << 22
+BLOCK = PAIR_BYTES // 8
 
 
 def diversity(x: Tensor, *, block: int = BLOCK) -> Estimate:

@@ -32,6 +32,7 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.fitted import as_rows
 from driftlaw.measure.sets.moments import proportion
+from driftlaw.rows import PAIR_BYTES
 from driftlaw.seeding import generator
 
 #: keys of :func:`memorisation`
@@ -39,7 +40,7 @@ KEYS = ("memorised", "train_nearest")
 #: share of held-out rows that count as near to a training row by chance
 QUANTILE = 0.01
 _LEAST = 6
-BLOCK = 1 << 22
+BLOCK = PAIR_BYTES // 8
 
 
 def memorisation(

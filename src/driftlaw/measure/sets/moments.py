@@ -22,6 +22,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
+from driftlaw.rows import check_finite
 
 
 def second_moment(x: Tensor) -> Estimate:
@@ -34,10 +35,7 @@ def second_moment(x: Tensor) -> Estimate:
         InputError: fewer than two rows, or rows with NaN or infinities (count and first index).
     """
     rows = x.detach().cpu().double().flatten(1) if x.ndim > 1 else x.detach().cpu().double()[:, None]
-    bad = ~torch.isfinite(rows).all(1)
-    if bad.any():
-        first = f"the first is row {int(bad.nonzero()[0])}"
-        raise InputError(f"{int(bad.sum())} of {len(rows)} rows have NaN or infinite entries", first)
+    check_finite(rows, "rows", "drop them")
     return Estimate.mean(rows.square().sum(1), "mean of |x|^2")
 
 

@@ -27,12 +27,13 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.fitted import as_rows
+from driftlaw.rows import PAIR_BYTES
 
 #: groups of the jackknife
 _GROUPS = 20
 
 
-def prdc(real: Tensor, samples: Tensor, k: int = 5, *, block: int = 1 << 22) -> dict[str, Estimate]:
+def prdc(real: Tensor, samples: Tensor, k: int = 5, *, block: int = PAIR_BYTES // 8) -> dict[str, Estimate]:
     """Precision, recall, density and coverage of `samples` against `real`.
 
     Args:

@@ -44,12 +44,13 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
 from driftlaw.measure.features.fitted import as_rows
+from driftlaw.rows import PAIR_BYTES
 from driftlaw.seeding import generator
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 #: entries of a Gram matrix held at once (32 MiB of float64)
-BLOCK = 1 << 22
+BLOCK = PAIR_BYTES // 8
 #: Rows that estimate the median bandwidth.
 _ENOUGH = 1000
 

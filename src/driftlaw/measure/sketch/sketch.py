@@ -28,10 +28,9 @@ from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch.named import NamedCounts
 from driftlaw.measure.sketch.spread import BlockSpread
+from driftlaw.rows import CACHE_BYTES, fitting
 
 Array = NDArray[np.float64]
-#: Numbers of a chunk that is handled at once: it stays in the processor's cache.
-_CHUNK = 1 << 18
 
 
 class Sketch:
@@ -169,7 +168,7 @@ class Sketch:
         encoded = self.features.encoder(rows, self._next)
         columns, n = encoded.columns, len(encoded.columns)
         block = block_of(self._next, n, self.blocks, self.features.seed)
-        step = max(64, _CHUNK // max(self.features.dimension, columns.shape[1], 1))
+        step = fitting(8 * max(self.features.dimension, columns.shape[1]), CACHE_BYTES, least=64)
         sums = BlockSums(self.blocks, self.features.dimension)
         beyond = np.zeros(self._cells.T.shape, np.int64)
         for part in (slice(start, start + step) for start in range(0, n, step)):

@@ -31,8 +31,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from driftlaw.process.draws import BLOCK_BYTES, LawValues
+from driftlaw.process.draws import LawValues
 from driftlaw.process.schedule import alpha, expand, variance
+from driftlaw.rows import PASS_BYTES, fitting
 
 
 class Components(Protocol):
@@ -72,7 +73,7 @@ class EigenComponents:
     @property
     def rows(self) -> int:
         """Points in one block."""
-        return max(1, BLOCK_BYTES // (8 * 6 * self._means.numel()))
+        return fitting(8 * 6 * self._means.numel(), PASS_BYTES)
 
     def log_joint(self, x: Tensor, t: Tensor) -> Tensor:
         """Logarithm of w_k times the component density, ``[n, K]``."""

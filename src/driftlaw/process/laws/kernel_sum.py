@@ -40,7 +40,6 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.native import kernel_sum as native
 from driftlaw.process.draws import (
-    BLOCK_BYTES,
     LawValues,
     categorical,
     check_points,
@@ -52,6 +51,7 @@ from driftlaw.process.draws import (
 from driftlaw.process.laws.attention import fast_attention
 from driftlaw.process.schedule import alpha, expand, sample_times, variance
 from driftlaw.process.score import Time
+from driftlaw.rows import PASS_BYTES, check_finite, fitting
 
 #: Largest kappa (module docstring) at which float32 points take the fast path.
 CONDITION_LIMIT = 400.0
@@ -88,7 +88,7 @@ class KernelMixture:
         InputError: no centres, wrong dtype or shape, NaN or infinite rows, a negative bandwidth, unusable weights.
 
     Assumptions: results have the dtype of the points. Float64 points: rounding only. Float32 points: see the module
-    docstring. Temporaries stay within :data:`~driftlaw.process.draws.BLOCK_BYTES` unless gradients are recorded.
+    docstring. Temporaries stay within :data:`~driftlaw.rows.PASS_BYTES` unless gradients are recorded.
 
     Example:
         >>> law = KernelMixture(torch.tensor([[-1.0], [1.0]]), bandwidth=0.5)
@@ -101,12 +101,7 @@ class KernelMixture:
             raise InputError(f"centres of dtype {centres.dtype}", "convert them to float32 or float64")
         if centres.ndim != 2 or centres.shape[0] < 1 or centres.shape[1] < 1:
             raise InputError(f"centres of shape {list(centres.shape)}", "give a tensor [N, d] with N >= 1 and d >= 1")
-        bad = ~torch.isfinite(centres).all(dim=1)
-        if bool(bad.any()):
-            raise InputError(
-                f"{int(bad.sum())} of {len(bad)} centres are NaN or infinite",
-                f"the first is row {int(bad.nonzero()[0])}",
-            )
+        check_finite(centres, "centres", "drop them")
         if not (math.isfinite(bandwidth) and bandwidth >= 0):
             raise InputError(f"bandwidth {bandwidth}", "the bandwidth is finite and >= 0")
         self.centres = centres.detach()
@@ -362,7 +357,7 @@ class KernelMixture:
         order, at = block.argsort(stable=True), 0
         label = torch.empty_like(block)
         for j, count in zip(starts, torch.bincount(block, minlength=len(starts)).tolist(), strict=True):
-            for rows in torch.split(order[at : at + count], BLOCK_BYTES // (32 * CENTRES)):
+            for rows in torch.split(order[at : at + count], fitting(32 * CENTRES, PASS_BYTES)):
                 logits, _ = self._logits(x[rows], a[rows], v[rows], j, min(j + CENTRES, len(self)))
                 label[rows] = j + categorical(logits.softmax(dim=1).cumsum(dim=1), generator)
             at += count
