@@ -1,8 +1,13 @@
 """Names, paths, arrays, laws and configurations all become sources; what does not is refused with the nearest name."""
 
+import datasets
+import fsspec
 import numpy as np
+import pandas as pd
+import polars
 import pytest
 import torch
+from PIL import Image
 
 from driftlaw.data import NAMES, ArraySource, DataSource, DensitySource, as_source, build, catalogue
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
@@ -70,13 +75,40 @@ def test_sources_are_returned_as_they_are():
     assert as_source(torch.arange(8.0)[:, None]).size == 6
 
 
+def test_everything_that_holds_rows_is_a_source(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    frame = pd.DataFrame(x, columns=list("abc"))
+    (tmp_path / "parts").mkdir()
+    frame[:20].to_parquet(tmp_path / "parts" / "0.parquet")
+    frame[20:].to_parquet(tmp_path / "parts" / "1.parquet")
+    frame.to_json(tmp_path / "x.jsonl", orient="records", lines=True, double_precision=15)
+    with fsspec.open("memory://sources/x.npy", "wb") as file:
+        np.save(file, x)
+    datasets.Dataset.from_dict({"v": x.tolist()}).save_to_disk(str(tmp_path / "saved"))
+    expected = as_source(x)
+    for obj in (
+        frame, polars.from_pandas(frame), {c: frame[c].to_numpy() for c in frame}, list(x), iter(x),
+        torch.utils.data.TensorDataset(torch.from_numpy(x)), datasets.Dataset.from_dict({"v": x.tolist()}),
+        tmp_path / "parts", tmp_path / "x.jsonl", "memory://sources/x.npy", tmp_path / "saved",
+    ):  # fmt: skip
+        source = as_source(obj)
+        index = torch.arange(source.size)
+        torch.testing.assert_close(source.rows(index).x, expected.rows(index).x)
+    for obj in (tmp_path / "parts", "memory://sources/x.npy"):
+        assert build(as_source(obj).config()).size == expected.size
+    images = [Image.fromarray(np.full((4, 4), 9 * i, np.uint8)) for i in range(9)]
+    assert as_source(images).shape == (1, 4, 4)
+    with pytest.raises(InputError, match="1 of 2 columns are not numeric: 'name'"):
+        as_source(pd.DataFrame({"name": ["a", "b"], "x": [1.0, 2.0]}))
+
+
 @pytest.mark.parametrize(
     ("obj", "error", "words"),
     [
         ("digit", ConfigError, "'digit' is neither a data set nor a file or folder here. Did you mean 'digits'"),
         ("./digits", DataNotFoundError, "no file or folder digits"),
         ("rows.npy", DataNotFoundError, "no file .*rows.npy"),
-        (3, InputError, "a int is not a source of data. Give a GaussianMixture, an array, a path"),
+        (3, InputError, "a int is not a source of data. Give a GaussianMixture, an array, a table, a data set, a path"),
         (None, InputError, "NoneType"),
     ],
 )

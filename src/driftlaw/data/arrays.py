@@ -63,10 +63,10 @@ class ArraySource(FiniteSource):
         seed: int = 0,
         standardize: bool | None = None,
     ) -> ArraySource:
-        """The same from a .npy, .npz, .parquet or .csv file.
+        """The same from a file, folder or address of rows that :func:`driftlaw.open_rows` reads.
 
         Args:
-            path: the file; a .npy file is memory mapped and its rows are read when they are drawn.
+            path: the file or folder; a .npy file is memory mapped and its rows are read when they are drawn.
             key: .npz only: which array holds the rows (default ``x``, or the only one).
             label: .npz: the array of labels (default ``y`` if there is one); .parquet and .csv: the label column.
             held_out: as for the class.
@@ -77,11 +77,12 @@ class ArraySource(FiniteSource):
             DataNotFoundError: there is no such file.
             InputError: it cannot be read, or its content cannot be used.
         """
-        path = Path(path).expanduser().absolute()
-        recipe = {"kind": "array", "path": str(path), "key": key, "label": label}
+        where = str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+        recipe = {"kind": "array", "path": where, "key": key, "label": label}
         recipe = {k: v for k, v in recipe.items() if v is not None}
         self = cls.__new__(cls)
-        self._set_up(read_table(path, key, label), held_out, seed, standardize, path.name, recipe)
+        name = where.rstrip("/").rpartition("/")[2]
+        self._set_up(read_table(where, key, label), held_out, seed, standardize, name, recipe)
         return self
 
     def _set_up(

@@ -33,7 +33,7 @@ class Table:
     labels: Array | None = None
 
 
-def read_table(path: Path, key: str | None = None, label: str | None = None) -> Table:
+def read_table(path: str | Path, key: str | None = None, label: str | None = None) -> Table:
     """Read a file of numbers.
 
     Args:
@@ -47,25 +47,27 @@ def read_table(path: Path, key: str | None = None, label: str | None = None) -> 
         InputError: an unreadable or truncated file, objects instead of numbers, columns that are not numeric.
     """
     place = place_of(path)
-    form = place.format
-    if form not in {*FORMATS.values()}:
+    form = "folder" if place.is_dir() else place.format
+    if form not in {*FORMATS.values(), "folder"}:
         raise InputError(
             f"{path} is not a file that driftlaw reads", f"use one of {', '.join(FORMATS)}, or an image folder"
         )
-    if key is not None and form != "npz":
-        raise ConfigError(f"key = {key!r} is for .npz files and {path.name} is not one", "leave key out")
+    if key is not None and form not in {"npz", "safetensors", "folder"}:
+        raise ConfigError(f"key = {key!r} is for .npz files and {place.name} is not one", "leave key out")
     if form == "npy":
         if label is not None:
             raise ConfigError(
-                f"label = {label!r} has no meaning for {path.name}: a .npy file holds one array", "use .npz"
+                f"label = {label!r} has no meaning for {place.name}: a .npy file holds one array", "use .npz"
             )
         dtype, shape, fortran, offset = arrays.npy_header(place)
         if not shape or not all(shape):
             return Table(np.empty(shape, dtype))
+        if place.system is not None:
+            return whole(open_any(path, Options()))
         return Table(np.memmap(place.path, dtype, "r", offset, shape, "F" if fortran else "C"))
     if form == "npz":
         return _npz(path, key, label)
-    return whole(open_any(path, Options()), label) if label is None else _labelled(path, label)
+    return whole(open_any(path, Options(key=key))) if label is None else _labelled(path, label)
 
 
 def whole(rows: Rows, label: str | None = None, labels: Array | None = None) -> Table:
@@ -86,7 +88,7 @@ def whole(rows: Rows, label: str | None = None, labels: Array | None = None) -> 
     return Table(values, tuple(c.name for c in rows.columns) or None, labels)
 
 
-def _labelled(path: Path, label: str) -> Table:
+def _labelled(path: str | Path, label: str) -> Table:
     every = open_any(path, Options())
     names = [c.name for c in every.columns]
     if label not in names:
@@ -109,9 +111,9 @@ def _labelled(path: Path, label: str) -> Table:
     return whole(rest, label, labels)
 
 
-def _npz(path: Path, key: str | None, label: str | None) -> Table:
+def _npz(path: str | Path, key: str | None, label: str | None) -> Table:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with place_of(path).open() as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise damaged(path, "not a zip archive")
             names = list(archive.files)
