@@ -101,6 +101,17 @@ def test_numbers_that_overflow_are_located():
         dl.sketch({"a": x[:, 2], "b": x[:, 0]}, "pca", seed=0, fit_on={"a": x[:, 2], "b": x[:, 0]})
 
 
+@pytest.mark.parametrize("row", [3, 117, 444])
+def test_a_bad_cell_is_located_whichever_part_it_falls_in(tmp_path, row):
+    x = RNG.normal(size=(500, 3))
+    x[row, 1] = np.inf
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(dl.InputError, match=rf"row {row}, column x1 of .*x.npy is inf"):
+        dl.sketch(tmp_path / "x.npy", "identity")
+    with pytest.raises(dl.InputError, match=rf"row {row}, column 'b' of the table is inf"):
+        dl.sketch({"a": x[:, 0], "b": x[:, 1]}, "identity")
+
+
 def test_notes_of_reading_are_kept_in_the_file(tmp_path):
     table = {"x": RNG.normal(size=200), "v": ["1,000.5", "2.25"] * 100}
     sketch = dl.sketch(table, "identity")

@@ -1,5 +1,6 @@
 """What ``dl.open_rows`` recognises, says and refuses; types follow the rule of the real data."""
 
+import dataclasses
 import datetime
 import decimal
 import io
@@ -289,6 +290,22 @@ def test_other_holders(tmp_path):
     np.testing.assert_allclose(np.stack(list(text.values()), axis=1), x)
     assert kinds(dl.open_rows(records)) == {"a": "number", "b": "number"}
     assert kinds(dl.open_rows(pd.Series([1, None, 3], dtype="Int64", name="n"))) == {"n": "number"}
+
+
+def test_records_of_classes():
+    @dataclasses.dataclass
+    class Person:
+        age: float
+        city: str
+
+    people = [Person(31.0, "Bonn"), Person(45.0, "Oslo")]
+    frame = pd.DataFrame({"age": [31.0, 45.0], "city": ["Bonn", "Oslo"]})
+    for data in (people, list(frame.itertuples(index=False))):
+        assert kinds(dl.open_rows(data)) == {"age": "number", "city": "text"}
+    assert kinds(dl.open_rows([(31.0, "Bonn"), (45.0, "Oslo")])) == {"f0": "number", "f1": "text"}
+    indexed = dl.open_rows(frame.set_index("city"))
+    assert list(kinds(indexed)) == ["age"]
+    assert "the index city of the table is left out: reset_index() makes it columns" in indexed.notes
 
 
 def picture(path, size=(6, 6), **settings):

@@ -24,6 +24,7 @@ from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Chunk, Keep, Options, Rows, length, masked, refuse_unused
 from driftlaw.errors import ConfigError, InputError, nearest
 from driftlaw.measure.features import columns as feature_maps
+from driftlaw.measure.features.encoder import LARGEST
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
@@ -140,7 +141,10 @@ def sketch(
                 phi = _fit(fitting, rows, features, settings, more)
     result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row)
     for chunk in chunks:
-        result.add(chunk)
+        try:
+            result.add(chunk)
+        except InputError as error:
+            raise _located(rows, error, exact=model is not None) from None
         report(fraction_of(result.n, rows.rows), f"sketching, {result.n:,} rows")
     if not result.n:
         raise InputError(f"{rows.name} holds no rows", "check that it is complete")
@@ -254,8 +258,31 @@ def _fit(
         else np.concatenate(chunks)  # type: ignore[arg-type]
     )
     chunks.clear()  # one copy in memory, not two
-    phi = SketchFeatures.fit(rows, features, kinds=kinds_of(stream), **settings)
+    try:
+        phi = SketchFeatures.fit(rows, features, kinds=kinds_of(stream), **settings)
+    except InputError as error:
+        raise _located(stream, error) from None
     return dataclasses.replace(phi, warnings=(*phi.warnings, *warnings))
+
+
+def _located(rows: Rows, error: InputError, exact: bool = False) -> InputError:
+    """The error with the data's name and, where only a part of the rows was looked at, the bad cell's own row."""
+    first = 0
+    for chunk in rows if rows.repeatable and not exact else ():
+        table = chunk if isinstance(chunk, dict) else {"": np.reshape(chunk, (len(chunk), -1))}
+        for name, values in table.items():
+            if values.dtype.kind != "f":
+                continue
+            size = np.abs(values)
+            bad = size > LARGEST if name else ~(size <= LARGEST)  # an empty cell of a table is missing
+            if bad.any():
+                row, *column = (int(i) for i in np.argwhere(bad)[0])
+                where = f"column {name!r}" if name else f"column x{column[0]}"
+                return InputError(
+                    f"row {first + row}, {where} of {rows.name} is {values[(row, *column)]:g}: {error.what}", error.fix
+                )
+        first += length(chunk)
+    return error if rows.name in error.what else type(error)(f"{rows.name}: {error.what}", error.fix)
 
 
 def _uniform(first: int, n: int, salt: int) -> Array:

@@ -50,7 +50,8 @@ def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped,
     try:
         data = ds.dataset(paths, **settings)
         check_names(data.schema.names, name)
-        text = [f.name for f in data.schema if kind_of(f.type) == "text" and not pa.types.is_dictionary(f.type)]
+        stored = next(data.get_fragments()).physical_schema
+        text = [f.name for f in stored if kind_of(f.type) == "text" and not pa.types.is_dictionary(f.type)]
         if form == "parquet" and text:  # each text once, with numbers in its place
             settings["format"] = ds.ParquetFileFormat(dictionary_columns=text)
             data = ds.dataset(paths, **settings)

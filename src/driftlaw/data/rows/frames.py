@@ -51,7 +51,9 @@ def as_arrow(data: Any, name: str) -> pa.Table:
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         check_names(list(frame.columns), name)
         return frame.to_arrow()
-    except (pa.ArrowException, NarwhalsError, OverflowError) as error:
+    except InputError:
+        raise
+    except (pa.ArrowException, NarwhalsError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be read as a table ({error})", "give every column one type") from None
 
 

@@ -6,6 +6,7 @@ pair is data with a label, which is left out; matrices, frames and record batche
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,6 +77,12 @@ class _Setup:
 
 def _unwrap(item: Any, notes: list[str], name: str) -> Any:
     """The data of a pair (data, label); a sample of WebDataset without its key."""
+    if hasattr(item, "_asdict"):
+        return item._asdict()
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+    if isinstance(item, tuple) and any(isinstance(v, str) for v in item):
+        return {f"f{j}": v for j, v in enumerate(item)}
     if isinstance(item, tuple | list) and item and not isinstance(item[0], Number | str | type(None)):
         data = is_array(item[0]) or is_tensor(item[0]) or isinstance(item[0], Image.Image | Mapping | bytes)
         if data and (isinstance(item, tuple) or (len(item) <= 3 and not _stackable(item))):

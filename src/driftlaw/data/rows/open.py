@@ -142,7 +142,11 @@ def open_frame(data: Any, name: str, options: Options) -> Rows | None:
     if isinstance(data, pa.Table | pa.RecordBatch) or is_frame(data):
         if hasattr(data, "collect_batches") and hasattr(data, "collect_schema"):
             return tables.open_batches(_lazy(data, name), options)
-        return tables.open_batches(tables.of_table(as_arrow(data, name), name), options)
+        rows = tables.open_batches(tables.of_table(as_arrow(data, name), name), options)
+        named = [str(n) for n in getattr(getattr(data, "index", None), "names", ()) if n is not None]
+        if not named:
+            return rows
+        return rows.noted(f"the index {', '.join(named)} of {name} is left out: reset_index() makes it columns")
     return None
 
 
