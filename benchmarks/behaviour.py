@@ -67,6 +67,9 @@ CHANGED: dict[str, str] = {
         ),
         "audits come to a verdict since f092424: new keys",
     ),
+    **dict.fromkeys(
+        ("audit*/generations/*/rows/precision*", "audit*/generations/*/rows/copied_p"), "new keys since 2e7f6a0"
+    ),
     "*/regime/name": '"undecided" is called "undetermined" since bdeb135',
     **dict.fromkeys(
         (
