@@ -33,6 +33,7 @@ from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Options, Rows, refuse_unused
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
+from driftlaw.measure.sketch.features import AUTO
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.progress import Progress
@@ -48,7 +49,7 @@ def audit(
     generations: Sequence[Any],
     *,
     holdout: Any = None,
-    features: str | Any = "pca",
+    features: str | Any = AUTO,
     dimension: int | None = None,
     alpha: float | None = None,
     shared_rows: bool = False,
@@ -71,7 +72,8 @@ def audit(
         generations: one or more, oldest first; data or sketches made like the real one.
         holdout: real rows that no model was trained on, data or a sketch. It gives the real-vs-real floor a measured
             value, the near-duplicate rate a meaning, and few real rows a clean covariance.
-        features: "pca", "identity", "quadratic", "random_fourier" or the user's own map; as in :func:`driftlaw.sketch`.
+        features: "auto" (columns of tables and vectors, "pca" of images), "pca", "identity", "quadratic",
+        "random_fourier" or the user's own map; as in :func:`driftlaw.sketch`.
             Not used where `real` is a sketch (but a map of the user must be given again to sketch more data).
         dimension: number of features.
         alpha: fresh fraction of real data in each training set, if it is known and constant. Otherwise it is estimated.

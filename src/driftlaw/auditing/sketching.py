@@ -26,7 +26,7 @@ from driftlaw.errors import ConfigError, InputError, nearest
 from driftlaw.measure.features import columns as feature_maps
 from driftlaw.measure.features.encoder import LARGEST
 from driftlaw.measure.sketch.blocks import hash64
-from driftlaw.measure.sketch.features import SketchFeatures
+from driftlaw.measure.sketch.features import AUTO, SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.progress import Progress, silent
 from driftlaw.progress import part as fraction_of
@@ -41,7 +41,7 @@ BLOCKS = 32
 
 def sketch(
     data: Any,
-    features: str | Any = "pca",
+    features: str | Any = AUTO,
     *,
     like: Sketch | str | os.PathLike[str] | None = None,
     fit_on: Any = None,
@@ -64,7 +64,8 @@ def sketch(
     Args:
         data: anything that :func:`driftlaw.open_rows` reads: files, folders, addresses, arrays, frames, datasets,
             lists and iterators; or what it returned.
-        features: "pca", "identity", "quadratic", "random_fourier"; fitted :class:`SketchFeatures`; or a map of the
+        features: "auto" (the columns of tables and of rows of at most 1,024 numbers, else "pca"), "pca", "identity",
+        "quadratic", "random_fourier"; fitted :class:`SketchFeatures`; or a map of the
             user for arrays and images (a module, or an object with name, dimension, fingerprint and
             ``__call__(rows) -> [n, k]``; it gets float32 rows, images in [-1, 1]).
         like: a sketch of the real data, or its file: the same features and blocks, nothing is fitted.
@@ -118,7 +119,7 @@ def sketch(
         rows = checked(open_like(data, options, phi.encoder))
         chunks = rows.read(None)
     else:
-        if isinstance(features, str) and features not in feature_maps.KINDS:
+        if isinstance(features, str) and features not in (AUTO, *feature_maps.KINDS):
             raise ConfigError(f"unknown features {features!r}", nearest(features, feature_maps.KINDS))
         if isinstance(features, SketchFeatures):
             phi, rows = features, checked(open_like(data, options, features.encoder))
@@ -169,7 +170,7 @@ def _features_of(
     if blocks not in (None, model.blocks):
         raise ConfigError(f"blocks = {blocks}, the sketch to be like has {model.blocks}", "leave blocks out")
     if isinstance(features, str):
-        if features not in ("pca", phi.name):  # "pca" is the default
+        if features not in (AUTO, phi.name):
             raise ConfigError(f"features = {features!r}, the sketch to be like has {phi.name!r}", "leave features out")
     elif isinstance(features, SketchFeatures):
         raise ConfigError("fitted features were given with like", "give one of the two")

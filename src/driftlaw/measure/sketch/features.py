@@ -29,6 +29,10 @@ from driftlaw.measure.features.encoder import ArrayEncoder, Encoder, Rows, Table
 from driftlaw.measure.features.fitted import FeatureMap
 from driftlaw.measure.sketch.histograms import WIDEST, real_edges
 
+#: The default: the columns themselves where there are at most :data:`OWN` of them, principal coordinates else. What
+#: moves a little in every column is not seen by a few principal coordinates, and columns have names.
+AUTO, OWN = "auto", 1024
+
 
 @dataclass(frozen=True, eq=False)
 class SketchFeatures:
@@ -60,7 +64,7 @@ class SketchFeatures:
     def fit(
         cls,
         rows: Rows,
-        features: str | Any = "pca",
+        features: str | Any = AUTO,
         *,
         dimension: int | None = None,
         seed: int = 0,
@@ -71,7 +75,8 @@ class SketchFeatures:
 
         Args:
             rows: ``[n, ...]`` array, or a table (arrays by column name, DataFrame).
-            features: "pca", "identity", "quadratic", "random_fourier", or a map of the user (of arrays only).
+            features: "auto" ("identity" for tables and rows of at most :data:`OWN` numbers, else "pca"), "pca",
+                "identity", "quadratic", "random_fourier", or a map of the user (of arrays only).
             dimension: largest number of features; 32 for "pca" and "random_fourier", 256 for "quadratic".
             seed: of the map and of the blocks.
             categorical: numeric columns of a table that are categories.
@@ -80,7 +85,7 @@ class SketchFeatures:
         Raises:
             InputError: fewer than 2 rows, unknown features, NaN or infinite cells of arrays, no column that varies.
         """
-        if isinstance(features, str) and features not in feature_maps.KINDS:
+        if isinstance(features, str) and features not in (AUTO, *feature_maps.KINDS):
             raise InputError(f"unknown features {features!r}", nearest(features, feature_maps.KINDS))
         is_table = isinstance(rows, Mapping) or hasattr(rows, "columns")
         if is_table:
@@ -90,6 +95,9 @@ class SketchFeatures:
                 raise InputError("categorical columns were named for an array without names", "give a table")
             shape = torch.as_tensor(rows).shape
             encoder = ArrayEncoder(tuple(shape[1:]) if len(shape) else ())
+        if isinstance(features, str) and features == AUTO:
+            small = isinstance(encoder, TableEncoder) or (len(encoder.shape) < 2 and len(encoder.names) <= OWN)
+            features = "identity" if small and dimension is None else "pca"
         encoded = encoder(rows)
         n = len(encoded.columns)
         if n < 2:
