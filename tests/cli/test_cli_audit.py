@@ -48,7 +48,7 @@ def test_table_and_files(driftlaw, folder):
     assert lines[0].split() == ["gen.", "rows", "drift", "floor", "p", "innovation"]
     assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
     assert all(len(line) <= 100 for line in lines[:6])
-    for text in ("means moved: drift", "since generation 1", "Effective alpha", "Forecast", "Regime"):
+    for text in ("means moved: drift", "since generation 1", "Effective alpha", "Forecast", "the law of growth"):
         assert text in out
     assert sorted(p.name for p in (folder / "audited").iterdir()) == ["audit.json", "report.html"]
     assert len(Audit.load(folder / "audited").generations) == 5

@@ -52,3 +52,25 @@ def regime_words(audit: Audit) -> str:
     """The regime with its first reason."""
     reason = f": {audit.regime.evidence[0]}" if audit.regime.evidence else ""
     return f"Regime: {audit.regime.name}{reason}."
+
+
+def dynamics_words(audit: Audit) -> tuple[str, ...]:
+    """What is known of effective alpha, alignment and regime, and in one sentence what is not and would give it."""
+    known, unknown = [], []
+    alpha, alignment = audit.effective_alpha, audit.alignment
+    if alpha.is_refused:
+        unknown.append(f"effective alpha ({alpha.warnings[0] if alpha.warnings else 'not identifiable'})")
+    else:
+        known.append(alpha_words(audit))
+    if alignment.is_refused:
+        unknown.append("the alignment of innovations")
+    else:
+        known.append(alignment_words(audit))
+    if audit.regime.name in ("undetermined", "undecided"):
+        unknown.append("the law of growth")
+    else:
+        known.append(regime_words(audit))
+    if unknown:
+        more = "Give the fresh fraction if you know it, or audit more generations of this line."
+        known.append(f"Not known from these data: {', '.join(unknown)}. {more}")
+    return tuple(known)

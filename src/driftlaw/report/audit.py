@@ -45,7 +45,7 @@ def build(audit: Audit) -> str:
         "audit.html.j2",
         title=f"{len(audit.generations)} generation{plural} against {audit.real['name']}",
         verdict=audit.verdict,
-        details=[of(audit) for of in (said.moved_words, said.alpha_words, said.alignment_words, said.regime_words)],
+        details=[said.moved_words(audit), *said.dynamics_words(audit)],
         study=_study(audit),
         facts=_facts(audit),
         drift=figures.drift("drift", audit.drift, [g.floor for g in audit.generations], ahead),

@@ -16,7 +16,7 @@ from driftlaw.auditing.verdict.gates import EXIT, Gate, overall
 from driftlaw.auditing.verdict.gates import read as read_gates
 from driftlaw.auditing.verdict.since import since
 from driftlaw.auditing.verdict.verdict import p_text
-from driftlaw.auditing.words import alignment_words, alpha_words, moved_words, regime_words
+from driftlaw.auditing.words import dynamics_words, moved_words
 from driftlaw.cli.console import err, out, print_json, progressing
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import ConfigError
@@ -154,7 +154,7 @@ def _write(found: Audit, directory: Path) -> Path:
 
 
 def _interval(e: Estimate) -> str:
-    return "not given" if e.is_refused else f"{e.value:.3g} \\[{e.low:.3g}, {e.high:.3g}]"
+    return "not given" if e.is_refused else f"{e.value:.2g} \\[{e.low:.2g}, {e.high:.2g}]"
 
 
 def _print(found: Audit, horizon: int, directory: Path | None) -> None:
@@ -171,23 +171,28 @@ def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     out.print(escape(f"What to do: {action}"), soft_wrap=True)
     out.print()
     table = Table(box=None, pad_edge=False)
-    for name in ("gen.", "rows", "drift", "floor", "p", "innovation"):
+    heads = ["gen.", "rows", "drift", "floor", "p", "innovation"]
+    if all(g.innovation.is_refused for g in found.generations[1:]):
+        heads.pop()  # the first one is its drift
+    for name in heads:
         table.add_column(name, no_wrap=True, justify="left" if name in {"drift", "innovation"} else "right")
     for g in found.generations:
         p = p_text(g.p_value.value).replace("below ", "<")
         mark = "[bold]" if g.exceeds_floor else ""
-        drift, added = _interval(g.drift), _interval(g.innovation)
-        table.add_row(str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
+        drift, added = _interval(g.drift), "" if g.innovation.is_refused else _interval(g.innovation)
+        cells = (str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
+        table.add_row(*cells[: len(heads)])
     out.print(table)
     out.print(LEGEND, soft_wrap=True)
-    for line in (moved_words(found), alpha_words(found), alignment_words(found), regime_words(found)):
+    for line in (moved_words(found), *dynamics_words(found)):
         out.print(escape(line), soft_wrap=True)
     ahead = found.forecast(horizon)
     if ahead[0].is_refused:
         out.print(f"No forecast: {escape(ahead[0].warnings[0])}.", soft_wrap=True)
     else:
         last = len(found.generations)
-        texts = "; ".join(f"generation {last + h}: {_interval(e)}" for h, e in enumerate(ahead, 1))
+        given = [(h, e) for h, e in enumerate(ahead, 1) if not e.is_refused]
+        texts = "; ".join(f"generation {last + h}: {_interval(e)}" for h, e in given)
         out.print(f"Forecast if nothing changes: {texts}.", soft_wrap=True)
     notes = [(w, "") for w in found.warnings] + [
         (w, f"generation {g.index}: ") for g in found.generations for w in g.warnings
