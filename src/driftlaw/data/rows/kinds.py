@@ -186,7 +186,7 @@ def _number(column: Any) -> Array:
         column, scale = column.cast(pa.time64("us"), safe=False).cast(pa.int64()), 1e6
     elif t.is_duration(stored):
         column, scale = column.cast(pa.duration("us"), safe=False).cast(pa.int64()), 1e6
-    if column.type != pa.float64():
+    if column.type != pa.float64() and not t.is_float16(stored):  # which not every pyarrow casts
         column = column.cast(pa.float64(), safe=False)
     values = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
     return values if scale == 1.0 else values / scale
