@@ -12,6 +12,7 @@ FLOORS = (
     ("records", "rows"),
     ("estimate",),
     ("progress", "seeding", "files", "config"),
+    ("system",),
     ("kinds",),
     ("native",),
     ("process",),

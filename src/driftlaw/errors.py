@@ -2,7 +2,7 @@
 
 All errors raised on purpose derive from :class:`DriftlawError`. The command line prints the message and exits with
 :attr:`DriftlawError.exit_code` (2: bad usage or input; 1 is kept for a gate that failed). Anything else that escapes
-is a defect and keeps its traceback.
+is a defect: the command line writes its traceback to a log, prints where, and exits with 70.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ class RunDirectoryError(DriftlawError):
 
 class CorruptFileError(RunDirectoryError):
     """A stored file is truncated or does not have the recorded hash; the message names it."""
+
+
+class UnsafePathError(RunDirectoryError):
+    """A path that leads out of where it should stay: a link inside a run directory, a pipe, a device."""
+
+
+class TrustError(DriftlawError):
+    """A stored file names code or data of somebody else; the message says what would run or be read."""
+
+
+class LimitError(InputError):
+    """What was asked does not fit this machine's memory, or is beyond what is supported; the message has the size."""
 
 
 class RunLockedError(RunDirectoryError):

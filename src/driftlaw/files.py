@@ -1,19 +1,36 @@
-"""A file exists whole or not at all: written to a temporary name, fsynced, renamed; failures say what to do."""
+"""A file exists whole or not at all, and nothing below a run directory is reached through a link.
+
+A file is written to a random name that is created exclusively, fsynced and renamed; then its folder is fsynced. The
+folder is opened component by component from the nearest directory that was named by :func:`enter` (a run directory),
+relative to a descriptor and without following links, so that a link planted inside cannot lead a write or a read
+outside. Only ordinary files are opened: a pipe or a device is refused, not waited for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-from driftlaw.errors import StorageError
+import numpy as np
+
+from driftlaw.errors import CorruptFileError, StorageError, UnsafePathError
 
 FULL = "free some space and try again: nothing was left behind"
 DENIED = "choose another place or change its permissions"
+#: End of the name of a file that is being written.
+TEMPORARY = ".driftlaw-tmp"
+_ROOTS: set[Path] = set()
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def sha256(data: bytes) -> str:
@@ -23,13 +40,13 @@ def sha256(data: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hex digest of a file, streamed."""
-    with path.open("rb") as f:
+    with open_file(path) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path, full: str = FULL, denied: str = DENIED) -> Iterator[None]:
-    """Turn a full or read-only disk into a :class:`StorageError`.
+    """Turn what a file system refuses into a :class:`StorageError`.
 
     Args:
         path: what is being written, for the message.
@@ -39,15 +56,144 @@ def storage_errors(path: Path, full: str = FULL, denied: str = DENIED) -> Iterat
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or (  # numpy's own writer loses the number
+            error.errno is None and "requested and" in str(error)
+        ):
             raise StorageError(f"no space left while writing {path}", full) from error
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}:
-            raise StorageError(f"cannot write {path} ({os.strerror(error.errno)})", denied) from error
-        raise
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StorageError(f"cannot write {path} ({reason})", denied) from error
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any], full: str = FULL, denied: str = DENIED) -> str:
-    """Write a file whole or not at all; returns its SHA-256.
+# -- where links are not followed -------------------------------------------------------------------------------------
+
+
+def enter(root: str | os.PathLike[str]) -> None:
+    """From now on no link is followed below this directory; the directory itself may be reached through one."""
+    _ROOTS.add(_absolute(root))
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def _below(path: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """The nearest entered directory above `path` and the components below it."""
+    whole = _absolute(path)
+    root = next((p for p in whole.parents if p in _ROOTS), whole.parent)
+    return root, whole.relative_to(root).parts or ("",)
+
+
+@contextlib.contextmanager
+def _parent(path: Path, make: bool = False) -> Iterator[tuple[int, str, bool]]:
+    """Descriptor of the folder of `path`, the last component, and whether it lies below an entered directory."""
+    root, parts = _below(path)
+    if make:
+        _make_plain(root)
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            if make:
+                _make(part, folder)
+            try:
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError:
+                _refuse_link(part, folder, path)
+                raise
+            os.close(folder)
+            folder = inner
+        yield folder, parts[-1], root in _ROOTS
+    finally:
+        os.close(folder)
+
+
+def _refuse_link(name: str, folder: int, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise UnsafePathError(
+                f"{path}: {name!r} is a symbolic link, and links inside a run directory are not followed",
+                "replace the link by what it stands for, if you trust it",
+            )
+
+
+def _make(name: str, folder: int) -> None:
+    try:
+        os.mkdir(name, dir_fd=folder)
+    except FileExistsError:
+        return
+    os.fsync(folder)
+
+
+def _make_plain(path: Path) -> None:
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; below an entered directory no link is followed and each entry is synced.
+
+    Raises:
+        StorageError: it cannot be made.
+        UnsafePathError: a link is in the way.
+    """
+    with storage_errors(path):
+        if _below(path)[0] not in _ROOTS:
+            _make_plain(Path(path))
+            return
+        with _parent(path, make=True) as (folder, name, _):
+            _make(name, folder)
+            _refuse_link(name, folder, path)
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """An ordinary file, opened for reading.
+
+    Raises:
+        UnsafePathError: a link inside a run directory, a pipe, a device.
+        OSError: as ``open``.
+    """
+    with _parent(Path(path)) as (folder, name, inside):
+        _refuse_special(name, folder, path, inside)
+        return os.fdopen(os.open(name, _READ | (os.O_NOFOLLOW if inside else 0), dir_fd=folder), "rb")
+
+
+def _refuse_special(name: str, folder: int, path: Path, inside: bool) -> None:
+    if inside:
+        _refuse_link(name, folder, path)
+    mode = os.stat(name, dir_fd=folder, follow_symlinks=not inside).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UnsafePathError(f"{path} is not an ordinary file", "name a file")
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of an ordinary file, see :func:`open_file`."""
+    with open_file(path) as f:
+        return f.read()
+
+
+def read_text(path: Path) -> str:
+    """UTF-8 text of an ordinary file.
+
+    Raises:
+        CorruptFileError: it is not text.
+    """
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{path} is damaged ({error})", "restore it from a copy") from error
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any], full: str = FULL, denied: str = DENIED) -> str:
+    """Write a file whole or not at all; returns its SHA-256. Of several writers the last one wins.
 
     Args:
         path: final name; the temporary file lies beside it.
@@ -56,27 +202,92 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any], full: str = FULL
         denied: remedy when the place cannot be written.
 
     Raises:
-        StorageError: the disk is full or not writable; nothing is left behind.
+        StorageError: the disk is full or not writable, or the place holds no ordinary file; nothing is left behind.
+        UnsafePathError: a link is in the way.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with storage_errors(path, full, denied):
+    path = Path(path)
+    with storage_errors(path, full, denied), _parent(path) as (folder, name, inside):
+        _check_target(name, folder, inside, path, denied)
+        temporary = f".{secrets.token_hex(8)}{TEMPORARY}"
         try:
-            with temporary.open("wb") as f:
+            with os.fdopen(os.open(temporary, _NEW, 0o666, dir_fd=folder), "w+b") as f:
                 write(f)
                 f.flush()
                 os.fsync(f.fileno())
-            digest = file_sha256(temporary)
-            temporary.replace(path)
-            _sync_folder(path.parent)
+                f.seek(0)
+                digest = hashlib.file_digest(f, "sha256").hexdigest()
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                os.unlink(temporary, dir_fd=folder)
             raise
     return digest
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _check_target(name: str, folder: int, inside: bool, path: Path, denied: str) -> None:
+    """Refuse to replace a device, a pipe or a folder; a link outside of runs is replaced, not followed."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if inside:
+        _refuse_link(name, folder, path)
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise StorageError(f"cannot write {path} (it is not an ordinary file)", denied)
+
+
+def write_array(path: Path, array: np.ndarray, full: str = FULL, denied: str = DENIED) -> str:
+    """Atomic .npy; returns its SHA-256."""
+
+    def write(f: BinaryIO) -> None:  # not numpy's own writer: it loses the reason when the disk is full
+        whole = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(whole))
+        f.write(whole.reshape(-1).view(np.uint8).data)
+
+    return write_atomic(path, write, full, denied)
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A new file in place of an old one, for streaming; no link is followed."""
+    with storage_errors(path), _parent(path) as (folder, name, _):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        return os.fdopen(os.open(name, _NEW, 0o666, dir_fd=folder), "w+b")
+
+
+def open_existing(path: Path, flags: int) -> int:
+    """Descriptor of an ordinary file with one name, made if it is missing; for locks and journals.
+
+    Raises:
+        UnsafePathError: a link, symbolic or hard, or no ordinary file.
+    """
+    with _parent(path) as (folder, name, _):
+        try:
+            descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        except OSError:
+            _refuse_link(name, folder, path)
+            raise
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            os.close(descriptor)
+            raise UnsafePathError(f"{path} is a link or no ordinary file", "remove it, if you trust this directory")
+        os.fsync(folder)
+        return descriptor
+
+
+def remove_temporaries(root: Path) -> None:
+    """Remove what writers that were killed left behind below `root`; only who holds its lock may."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.endswith(TEMPORARY):
+                with contextlib.suppress(OSError):
+                    Path(folder, name).unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    descriptor = os.open(folder, _FOLDER)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,7 +12,6 @@ from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.own import refuse
 from driftlaw.loop.step.setting import Past, Setting
-from driftlaw.loop.study import Study
 
 
 class OpenRun:
@@ -21,6 +20,9 @@ class OpenRun:
     Args:
         history: the run.
         study: the study that the run was started with, where it holds a part of one's own.
+
+    Raises:
+        TrustError: it names some, and is neither trusted nor signed by this user.
 
     Attributes:
         study: its configuration.
@@ -34,7 +36,7 @@ class OpenRun:
             refuse(history.manifest.get("own") or {}, "reading the run")
         elif not study.is_described_by(history.config):
             raise ConfigError("the study given is not that of the run", "give the one that it was started with")
-        self.study = study or Study.from_config(history.config)
+        self.study = study or history.study()
         self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
         self._load = lru_cache(maxsize=None)(self._load_model)
         self.past = Past(lambda n: torch.from_numpy(self.samples(n)), self._load)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +26,13 @@ err = Console(stderr=True, highlight=False)
 def print_json(document: Any) -> None:
     """Print exactly one strict JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+#: Option of every verb that may build what a stored file describes.
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code and read the data that a file names which you did not write yourself."),
+]
 
 
 @contextmanager

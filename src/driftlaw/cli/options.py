@@ -23,6 +23,7 @@ def study_from(
     policy: str | None = None,
     settings: tuple[str, ...] | list[str] = (),
     skip_bad: bool = False,
+    trust: bool = False,
     **fields: Any,
 ) -> Study:
     """Build the study that a command line describes.
@@ -34,15 +35,17 @@ def study_from(
         policy: for example ``fixed:0.1``, ``accumulate``, ``window:3,0.1``.
         skip_bad: leave unreadable images of a folder out.
         settings: ``key=value`` texts with dotted keys.
+        trust: whether code that a YAML file names may run.
         fields: samples, generations, seed, device; None leaves the study's own.
 
     Raises:
         ConfigError: anything unknown or out of range.
+        TrustError: a YAML file names code and is not trusted.
     """
     if Path(name).suffix in {".yaml", ".yml"} or "/" in name:
         if preset is not None:
             raise ConfigError("a preset is a size of a built-in study, not of a YAML file", "drop --preset")
-        config = read_yaml(name)
+        config = read_yaml(name, trusted=trust)
         _note_groups(name, config.get("estimator"))
     else:
         config = presets.preset(name, preset or "laptop")

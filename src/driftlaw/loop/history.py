@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from driftlaw.errors import InputError
 from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.record import Generation
-from driftlaw.loop.store import CONFIG, RunDirectory, read_array, read_tensors
+from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors
+from driftlaw.loop.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +29,14 @@ class History:
         config: the resolved study as plain data.
         manifest: versions, seed, device, command.
         generations: records 1..N in order.
+        trust: whether code and data that the run names may be used although this user did not start it.
     """
 
     directory: RunDirectory
     config: dict[str, Any]
     manifest: dict[str, Any]
     generations: tuple[Generation, ...]
+    trust: bool = False
 
     def __len__(self) -> int:
         return len(self.generations)
@@ -49,20 +50,33 @@ class History:
             raise InputError(f"this run has generations 1..{len(self.generations)}, not {index}")
         return self.generations[index - 1]
 
+    def study(self) -> Study:
+        """The study of the run, rebuilt.
+
+        Raises:
+            TrustError: it names code or data, and is neither trusted nor signed by this user.
+        """
+        return self.directory.study(self.trust)
+
     def samples(self, index: int) -> np.ndarray:
         """Rows kept of p_hat^index, ``[n, ...]`` float32; index 0 gives the real rows of generation 0."""
-        return read_array(self.directory.folder(index) / "samples.npy")
+        return self._array(index, "samples.npy")
 
     def labels(self, index: int = 0) -> np.ndarray | None:
         """Class labels of the rows of generation 0 where the source has them."""
-        path = self.directory.folder(index) / "labels.npy"
-        return read_array(path) if path.exists() else None
+        return self._array(index, "labels.npy") if (self.directory.folder(index) / "labels.npy").exists() else None
+
+    def _array(self, index: int, name: str) -> np.ndarray:
+        """An array of a generation, checked against its recorded hash."""
+        hashes = self.directory.folder(0) / "hashes.json"
+        known = self[index].files if index else read_json(hashes) if hashes.exists() else {}
+        return read_array(self.directory.folder(index) / name, known.get(name))
 
     @cached_property
     def timings(self) -> tuple[dict[str, float], ...]:
         """Wall-clock seconds by stage and peak memory of each generation, as far as recorded."""
         paths = [self.directory.folder(g.index) / "timing.json" for g in self.generations]
-        return tuple(json.loads(p.read_text()) if p.exists() else {} for p in paths)
+        return tuple(read_json(p) if p.exists() else {} for p in paths)
 
     def frame(self) -> pd.DataFrame:
         """One row per generation: index, alpha, lineage and every estimate as value, ``_low`` and ``_high`` columns."""
@@ -100,8 +114,13 @@ def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, 
     return estimator.load(tensors, shape)
 
 
-def load(path: str | os.PathLike[str]) -> History:
-    """Read a run directory.
+def load(path: str | os.PathLike[str], *, trust: bool = False) -> History:
+    """Read a run directory; nothing that it names is run or read.
+
+    Args:
+        path: the run directory.
+        trust: whether what is done with the history later may use the code and data that the run names, although
+            another user, or another machine, started it.
 
     Raises:
         RunDirectoryError: not a run, or of a newer format.
@@ -109,5 +128,4 @@ def load(path: str | os.PathLike[str]) -> History:
     """
     directory = RunDirectory(path)
     manifest = directory.manifest()
-    config = yaml.safe_load((directory.path / CONFIG).read_text())
-    return History(directory, config, manifest, tuple(directory.records()))
+    return History(directory, directory.config(), manifest, tuple(directory.records()), trust)

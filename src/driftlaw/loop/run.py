@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import resource
@@ -28,7 +27,8 @@ import yaml
 from torch import Tensor
 
 import driftlaw
-from driftlaw.errors import ConfigError
+from driftlaw.errors import ConfigError, CorruptFileError
+from driftlaw.files import make_folder, sha256
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import read_model
 from driftlaw.loop.own import own_parts, refuse
@@ -43,11 +43,13 @@ from driftlaw.loop.store import (
     FileChunks,
     RunDirectory,
     read_array,
+    read_json,
     write_array,
+    write_json,
     write_tensors,
-    write_text,
 )
 from driftlaw.loop.study import Study
+from driftlaw.loop.trust import COMMENT, SIGNATURE, sign, signature_in
 
 #: ``watch(generation, stage, fraction in [0, 1], text)``: told how far a run is.
 Watch = Callable[[int, str, float, str], None]
@@ -72,7 +74,7 @@ def run(
         ConfigError: the study cannot be written down, or asks for CUDA where there is none.
     """
     folder = None if out is None else Path(out)
-    config, setting = study.to_yaml(), Setting(study, pick_device(study.device), folder=folder)
+    config, setting = signed(study.to_yaml()), Setting(study, pick_device(study.device), folder=folder)
     if setting.adaptive is not None:
         adapt.check(setting)
     if out is None:
@@ -85,7 +87,11 @@ def run(
 
 
 def resume(
-    path: str | os.PathLike[str], *, watch: Watch | None = None, study: Study | None = None
+    path: str | os.PathLike[str],
+    *,
+    watch: Watch | None = None,
+    study: Study | None = None,
+    trust: bool = False,
 ) -> Iterator[Generation]:
     """Continue a killed or unfinished run; yields the generations that were still missing.
 
@@ -94,20 +100,22 @@ def resume(
         watch: told about progress.
         study: the study that the run was started with, when it holds an estimator or policy of your own; built-in
             ones are rebuilt from the directory.
+        trust: whether code and data that the directory names may be used although another user, or another machine,
+            started the run.
 
     Raises:
+        TrustError: the run is somebody else's and names code or data; the message says what would run.
         ConfigError: `study` is another one than the run was started with.
         RunDirectoryError: not a run, of a newer format, or locked by another process.
         CorruptFileError: a stored file is damaged; the message names it.
     """
     directory = RunDirectory(path)
-    manifest = directory.manifest()
-    config = yaml.safe_load((directory.path / CONFIG).read_text())
-    if study is not None and not study.is_described_by(config):
+    manifest = directory.manifest() if directory.begun else {}
+    if study is not None and not study.is_described_by(directory.config()):
         raise ConfigError(f"the study given is not the one in {directory.path / CONFIG}", "start a new run for it")
     if study is None:
         refuse(manifest.get("own") or {}, "resume")
-    study = study or Study.from_config(config)
+    study = study or directory.study(trust)
     return _resumed_run(directory, Setting(study, pick_device(study.device), folder=directory.path), watch)
 
 
@@ -133,14 +141,15 @@ def _new_run(
 ) -> Iterator[Generation]:
     with directory.locked(), threads(setting.study.threads):
         directory.check_new()
-        known = {"seed": setting.study.seed, "command": command, "classes": setting.study.source.classes}
-        known |= {"own": own} if (own := own_parts(setting.study)) else {}
-        directory.create(config, {**facts(setting.device), **known})
+        directory.create(config, born(setting, command, signature_in(config)))
         yield from Recursion(directory, setting, watch).generations()
 
 
 def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None) -> Iterator[Generation]:
     with directory.locked(), threads(setting.study.threads):
+        if not directory.begun:
+            text = (directory.path / CONFIG).read_text()
+            directory.begin({**born(setting, "", signature_in(text)), "config_sha256": sha256(text.encode())})
         recursion = Recursion(directory, setting, watch)
         recursion.note_differences(directory.manifest())
         yield from recursion.generations()
@@ -178,9 +187,8 @@ class Recursion:
 
     def generations(self) -> Iterator[Generation]:
         """Make the missing generations in order."""
-        records = self.directory.records(repair=True)
-        for record in records:
-            self.directory.verify(record.index, record.files)
+        records, damage = self.directory.good_records()
+        self._differences += self.directory.notes + ((damage,) if damage else ())
         if self.setting.adaptive is not None:
             for record in records:
                 self.setting.decide(record.fresh)
@@ -193,7 +201,7 @@ class Recursion:
 
     def _make(self, index: int) -> Generation:
         folder = self.directory.folder(index)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         policy, files = self.setting.adaptive, {}
         if policy is not None:
             files[adapt.DECISION] = adapt.decide(self._observer, policy, folder)
@@ -205,10 +213,11 @@ class Recursion:
             "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
             "weights.safetensors": write_tensors(folder / "weights.safetensors", outcome.model.state()),
         }
-        record = replace(outcome.record, files=files, warnings=outcome.record.warnings + self._differences)
-        write_text(folder / "record.json", json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
+        damage = tuple(d for d in (checkpoint.damage, chunks.damage) if d)
+        record = replace(outcome.record, files=files, warnings=outcome.record.warnings + self._differences + damage)
+        write_json(folder / "record.json", record.to_json())
         seconds = {**outcome.seconds, "writing": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
-        write_text(folder / "timing.json", json.dumps(seconds) + "\n")
+        write_json(folder / "timing.json", seconds)
         self.directory.append(record)
         checkpoint.path.unlink(missing_ok=True)
         chunks.clear()
@@ -227,14 +236,15 @@ class Recursion:
         folder = self.directory.folder(0)
         hashes = folder / "hashes.json"
         if hashes.exists():
-            self.directory.verify(0, json.loads(hashes.read_text()))
-            return
-        folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(CorruptFileError):  # else the same rows are drawn once more
+                self.directory.verify(0, read_json(hashes))
+                return
+        make_folder(folder)
         batch = self.setting.supply.take(self.study.samples, 0).batch
         files = {"samples.npy": write_array(folder / "samples.npy", batch.x.numpy())}
         if batch.y is not None:
             files["labels.npy"] = write_array(folder / "labels.npy", batch.y.numpy())
-        write_text(hashes, json.dumps(files))
+        write_json(hashes, files)
 
     def _samples(self, index: int) -> Tensor:
         return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
@@ -253,7 +263,20 @@ class Recursion:
             "fresh_rows": sum(r.lineage.fresh for r in records),
             "warnings": sorted({w for r in records for w in r.warnings}),
         }
-        write_text(self.directory.path / SUMMARY, json.dumps(document, indent=1, sort_keys=True) + "\n")
+        write_json(self.directory.path / SUMMARY, document)
+
+
+def signed(config: str) -> str:
+    """A configuration that names code or data with this user's signature, others as they are."""
+    signature = sign(yaml.safe_load(config))
+    return config if signature is None else f"{COMMENT}{signature}\n{config}"
+
+
+def born(setting: Setting, command: str, signature: str | None) -> dict[str, Any]:
+    """What the manifest of a new run says."""
+    known: dict[str, Any] = {"seed": setting.study.seed, "command": command, "classes": setting.study.source.classes}
+    known |= {"own": own} if (own := own_parts(setting.study)) else {}
+    return {**facts(setting.device), **known, **({} if signature is None else {SIGNATURE: signature})}
 
 
 def facts(device: str) -> dict[str, Any]:

@@ -9,9 +9,12 @@ Layout::
                            (checkpoint.safetensors while it trains, chunks/ while it samples)
     summary.json  report.html  bounds.json
 
-A file is written to a temporary name, fsynced and renamed, so that it exists whole or not at all. A generation counts
-as finished when its journal line is complete; a torn last line (power cut, kill -9) is dropped on resume. The writer
-holds an ``flock`` on ``.lock``, which the kernel releases however the process ends.
+A file is written to a random name, fsynced and renamed, so that it exists whole or not at all; no link is followed
+below the directory (:mod:`driftlaw.files`). Tensors and JSON documents carry a hash of their own content, everything of
+a finished generation has its hash in the journal as well. A generation counts as finished when its journal line is
+complete; a torn last line (power cut, kill -9) is dropped on resume. config.yaml is written before manifest.json: a run
+that was killed in between starts when it is resumed. The writer holds an ``flock`` on ``.lock``, which the kernel
+releases however the process ends.
 """
 
 from __future__ import annotations
@@ -22,135 +25,38 @@ import fcntl
 import io
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_save
+import yaml
 
 from driftlaw import files
+from driftlaw.config import check_depth
 from driftlaw.errors import CorruptFileError, RunDirectoryError, RunLockedError
-from driftlaw.files import file_sha256, sha256
+from driftlaw.files import file_sha256 as file_sha256
+from driftlaw.files import sha256 as sha256
 from driftlaw.loop.record import Generation
+from driftlaw.loop.study import Study
+from driftlaw.loop.trust import check as check_trust
+from driftlaw.loop.trust import signature_in
+from driftlaw.system.documents import FileCheckpoint as FileCheckpoint
+from driftlaw.system.documents import FileChunks as FileChunks
+from driftlaw.system.documents import canonical_json as canonical_json
+from driftlaw.system.documents import read_array as read_array
+from driftlaw.system.documents import read_json as read_json
+from driftlaw.system.documents import read_tensors as read_tensors
+from driftlaw.system.documents import storage_errors as storage_errors
+from driftlaw.system.documents import write_array as write_array
+from driftlaw.system.documents import write_atomic as write_atomic
+from driftlaw.system.documents import write_json as write_json
+from driftlaw.system.documents import write_tensors as write_tensors
+from driftlaw.system.documents import write_text as write_text
 
 #: Version of the layout; a directory of a newer one is refused.
 FORMAT = 1
 CONFIG, MANIFEST, JOURNAL, SUMMARY = "config.yaml", "manifest.json", "journal.jsonl", "summary.json"
 BOUNDS = "bounds.json"
-_FULL = "free some space and go on with `driftlaw resume`: every finished generation is kept"
-_DENIED = "choose another --out or change its permissions"
-
-
-def canonical_json(document: Any) -> str:
-    """Strict JSON on one line with sorted keys: equal documents give equal bytes."""
-    return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
-@contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """:func:`driftlaw.files.storage_errors` with the remedies of a run."""
-    with files.storage_errors(path, full=_FULL, denied=_DENIED):
-        yield
-
-
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
-    """:func:`driftlaw.files.write_atomic` with the remedies of a run; returns the file's SHA-256."""
-    return files.write_atomic(path, write, full=_FULL, denied=_DENIED)
-
-
-def write_text(path: Path, text: str) -> str:
-    """Atomic UTF-8 text; returns its SHA-256."""
-    return write_atomic(path, lambda f: f.write(text.encode()))
-
-
-def write_array(path: Path, array: np.ndarray) -> str:
-    """Atomic .npy; returns its SHA-256."""
-
-    def write(f: IO[bytes]) -> None:  # not numpy's own writer: it loses the reason when the disk is full
-        whole = np.ascontiguousarray(array)
-        np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(whole))
-        f.write(whole.reshape(-1).view(np.uint8).data)
-
-    return write_atomic(path, write)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> str:
-    """Atomic safetensors with JSON metadata; returns its SHA-256."""
-    blob = safetensors_save(
-        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"json": canonical_json(dict(meta or {}))}
-    )
-    return write_atomic(path, lambda f: f.write(blob))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises:
-        CorruptFileError: the file is truncated or not safetensors.
-    """
-    try:
-        with safe_open(path, framework="pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get("json", "{}"))  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CorruptFileError(f"{path} is not a whole safetensors file ({error})", "delete it and resume") from error
-
-
-def read_array(path: Path) -> np.ndarray:
-    """A .npy file, never unpickled.
-
-    Raises:
-        CorruptFileError: truncated or not .npy.
-    """
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise CorruptFileError(f"{path} is not a whole .npy file ({error})", "delete it and resume") from error
-    return array
-
-
-class FileCheckpoint:
-    """:class:`driftlaw.learn.estimator.Checkpoint` in one safetensors file; an unreadable one counts as none."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The last complete checkpoint or None."""
-        return read_tensors(self.path) if self.path.exists() else None
-
-    def save(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
-        """Replace the checkpoint atomically."""
-        write_tensors(self.path, tensors, meta)
-
-
-class FileChunks:
-    """:class:`driftlaw.learn.estimator.Chunks` in a folder of safetensors files; an unreadable one counts as none."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def load(self, index: int, identity: str) -> torch.Tensor | None:
-        """Part `index` of what `identity` names, or None."""
-        path = self.folder / f"{index:06d}.safetensors"
-        try:
-            tensors, meta = read_tensors(path)
-        except CorruptFileError:
-            return None
-        return tensors["rows"] if meta.get("identity") == identity else None
-
-    def save(self, index: int, rows: torch.Tensor, identity: str) -> None:
-        """Keep part `index` of what `identity` names."""
-        with storage_errors(self.folder):
-            self.folder.mkdir(exist_ok=True)
-        write_tensors(self.folder / f"{index:06d}.safetensors", {"rows": rows}, {"identity": identity})
-
-    def clear(self) -> None:
-        """Remove all parts that were kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class RunDirectory:
@@ -158,33 +64,51 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        #: What a reader of the records must know of this place, such as a file system without locks.
+        self.notes: tuple[str, ...] = ()
+        files.enter(self.path)
 
     # -- opening ------------------------------------------------------------------------------------------------
 
     def check_new(self) -> None:
-        """Refuse a target that exists and holds anything.
+        """Refuse a target that exists and holds anything but what a run leaves that was killed before it began.
 
         Raises:
             RunDirectoryError: it holds a run or other files.
         """
-        if self.path.is_file():
-            raise RunDirectoryError(f"{self.path} is a file", "choose another --out")
-        if (self.path / MANIFEST).exists():
-            raise RunDirectoryError(
-                f"{self.path} already holds a run", f"go on with `driftlaw resume {self.path}` or choose another --out"
-            )
-        if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        with storage_errors(self.path):
+            if os.path.lexists(self.path) and not self.path.is_dir():
+                raise RunDirectoryError(f"{self.path} is a file", "choose another --out")
+            names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
+        resume = f"go on with `driftlaw resume {self.path}` or choose another --out"
+        if MANIFEST in names:
+            raise RunDirectoryError(f"{self.path} already holds a run", resume)
+        if CONFIG in names and JOURNAL not in names:
+            raise RunDirectoryError(f"{self.path} holds a run that was stopped before its first generation", resume)
+        if any(n not in {".lock", "generations"} and not n.endswith(files.TEMPORARY) for n in names) or (
+            "generations" in names and any((self.path / "generations").iterdir())
+        ):
             raise RunDirectoryError(
                 f"{self.path} is not empty and not a driftlaw run", "choose an empty or new directory for --out"
             )
 
     def create(self, config: str, manifest: Mapping[str, Any]) -> None:
         """Write config and manifest of a new run; the manifest comes last, so its presence means both are there."""
-        with storage_errors(self.path):
-            (self.path / "generations").mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path / "generations")
         digest = write_text(self.path / CONFIG, config)
-        document = {"format": FORMAT, **manifest, "config_sha256": digest}
-        write_text(self.path / MANIFEST, json.dumps(document, indent=2, sort_keys=True) + "\n")
+        self.begin({**manifest, "config_sha256": digest})
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, after which this is a run."""
+        text = json.dumps({"format": FORMAT, **manifest}, indent=2, sort_keys=True)
+        write_text(self.path / MANIFEST, text + "\n")
+
+    @property
+    def begun(self) -> bool:
+        """Whether the manifest is there; without it, a configuration alone is a run that was killed as it began."""
+        if (self.path / MANIFEST).exists() or not (self.path / CONFIG).exists():
+            return True
+        return (self.path / JOURNAL).exists()
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, after checking that this is a run we can read and that its config is untouched.
@@ -195,13 +119,23 @@ class RunDirectory:
         """
         path = self.path / MANIFEST
         if not path.is_file():
+            unborn = os.path.lexists(self.path / ".lock") or not self.begun
             raise RunDirectoryError(
-                f"{self.path} is not a driftlaw run (it has no {MANIFEST})", "name a directory that `driftlaw run` made"
+                f"{self.path} holds a run that was stopped before it began (it has no {MANIFEST})"
+                if unborn
+                else f"{self.path} is not a driftlaw run (it has no {MANIFEST})",
+                f"`driftlaw resume {self.path}` starts it"
+                if not self.begun
+                else "start it with `driftlaw run` and this --out"
+                if unborn
+                else "name a directory that `driftlaw run` made",
             )
         try:
-            document: dict[str, Any] = json.loads(path.read_text())
-            version = int(document["format"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            document: dict[str, Any] = json.loads(files.read_bytes(path), parse_constant=_refuse_constant)
+            version = document["format"]
+            if not isinstance(version, int):
+                raise ValueError(f"format is {version!r}")
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path} is damaged ({error})", "restore it from a copy or start a new run"
             ) from error
@@ -216,24 +150,62 @@ class RunDirectory:
             )
         return document
 
+    def config(self) -> dict[str, Any]:
+        """The study as plain data; call :meth:`manifest` first, which checks that it is untouched.
+
+        Raises:
+            CorruptFileError: not a mapping in YAML.
+        """
+        path = self.path / CONFIG
+        try:
+            config = yaml.safe_load(files.read_bytes(path).decode())
+            check_depth(config)
+        except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+            raise CorruptFileError(f"{path} is not YAML ({' '.join(str(error).split())})", "restore it") from error
+        if not isinstance(config, dict):
+            raise CorruptFileError(f"{path} holds a {type(config).__name__}, not a mapping of study keys", "restore it")
+        return config
+
+    def study(self, trust: bool = False) -> Study:
+        """The study that the directory describes; call :meth:`manifest` first.
+
+        Args:
+            trust: whether code and data that it names may be used although this user did not start the run.
+
+        Raises:
+            TrustError: it names some, and is neither trusted nor signed by this user.
+        """
+        config, text = self.config(), files.read_text(self.path / CONFIG)
+        check_trust(config, self.path, trust=trust, signature=signature_in(text))
+        return Study.from_config(config)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the only right to write.
 
         Raises:
             RunLockedError: another process holds it.
+            UnsafePathError: the lock is a link.
         """
+        files.make_folder(self.path)
         with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("a+b")
-        with handle:
+            descriptor = files.open_existing(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RunLockedError(
-                    f"another process is writing to {self.path}", "wait for it, stop it, or choose another --out"
-                ) from error
+                if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                    raise RunLockedError(
+                        f"another process is writing to {self.path}", "wait for it, stop it, or choose another --out"
+                    ) from error
+                self.notes += (  # NFS without lockd, some FUSE and object stores
+                    f"the file system of {self.path} has no locks ({os.strerror(error.errno or 0)}): "
+                    "see to it that only one process writes here",
+                )
+            files.remove_temporaries(self.path)
             yield
+        finally:
+            os.close(descriptor)
 
     # -- journal ------------------------------------------------------------------------------------------------
 
@@ -247,9 +219,12 @@ class RunDirectory:
             CorruptFileError: a line that is not the last is damaged.
         """
         path = self.path / JOURNAL
-        if not path.exists():
+        if not os.path.lexists(path):
             return []
-        data = path.read_bytes()
+        try:
+            data = files.read_bytes(path)
+        except OSError as error:
+            raise CorruptFileError(f"{path} cannot be read ({error})", "see to its permissions") from error
         records: list[Generation] = []
         start = 0
         for number, line in enumerate(io.BytesIO(data), start=1):
@@ -258,9 +233,7 @@ class RunDirectory:
                 if start + len(line) < len(data) or line.endswith(b"\n"):
                     raise CorruptFileError(f"{path} line {number} is damaged", "restore it from a copy")
                 if repair:
-                    with path.open("r+b") as f:
-                        f.truncate(start)
-                        os.fsync(f.fileno())
+                    self._cut(start)
                 break
             if record.index != len(records) + 1:
                 raise CorruptFileError(
@@ -270,20 +243,75 @@ class RunDirectory:
             start += len(line)
         return records
 
+    def sound_records(self) -> list[Generation]:
+        """Finished generations up to the first damaged line of the journal."""
+        try:
+            return self.records()
+        except CorruptFileError:
+            return []
+
     def append(self, record: Generation) -> None:
         """Add a finished generation to the journal; all of its line reaches the disk or none of it stays."""
         path = self.path / JOURNAL
         body = canonical_json(record.to_json())
         line = body[:-1] + f',"sha256":"{sha256(body.encode())}"}}\n'
-        with storage_errors(path), path.open("ab", buffering=0) as f:
-            size = f.tell()
+        with storage_errors(path):
+            descriptor = files.open_existing(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
-                if f.write(line.encode()) != len(line.encode()):
-                    raise OSError(errno.ENOSPC, "short write")
-                os.fsync(f.fileno())
-            except OSError:
-                f.truncate(size)
-                raise
+                size = os.fstat(descriptor).st_size
+                try:
+                    if os.write(descriptor, line.encode()) != len(line.encode()):
+                        raise OSError(errno.ENOSPC, "short write")
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, size)
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def _cut(self, size: int) -> None:
+        """Cut the journal to its first `size` bytes."""
+        with storage_errors(self.path / JOURNAL):
+            descriptor = files.open_existing(self.path / JOURNAL, os.O_WRONLY)
+            try:
+                os.ftruncate(descriptor, size)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def good_records(self) -> tuple[list[Generation], str]:
+        """Finished generations up to the first damage, and that damage in words; only the lock holder may call it.
+
+        Where something is damaged, the journal is set aside as ``journal-N.damaged`` and cut before it, so that what
+        comes later is made again.
+        """
+        path, damage = self.path / JOURNAL, ""
+        lines = [] if not os.path.lexists(path) else io.BytesIO(files.read_bytes(path)).readlines()
+        records: list[Generation] = []
+        for number, line in enumerate(lines, start=1):
+            record = _parse_line(line)
+            if record is None or record.index != number:
+                if number == len(lines) and not line.endswith(b"\n"):
+                    self._cut(sum(map(len, lines[:-1])))  # torn by a kill: nothing was lost that was ever finished
+                    return records, ""
+                damage = f"{path} line {number} is damaged"
+                break
+            try:
+                self.verify(number, record.files)
+            except CorruptFileError as error:
+                damage = error.what
+                break
+            records.append(record)
+        if damage:
+            number = len(records) + 1
+            aside = next(p for i in range(number, 10**6) if not os.path.lexists(p := self._aside(i)))
+            write_atomic(aside, lambda f: f.writelines(lines))
+            write_atomic(path, lambda f: f.writelines(lines[: len(records)]))
+            damage += f": generations from {number} on were made again; the old journal is {aside.name}"
+        return records, damage
+
+    def _aside(self, number: int) -> Path:
+        return self.path / f"journal-{number}.damaged"
 
     # -- generations --------------------------------------------------------------------------------------------
 
@@ -299,7 +327,7 @@ class RunDirectory:
         """
         for name, digest in files.items():
             path = self.folder(index) / name
-            if not path.is_file() or file_sha256(path) != digest:
+            if "/" in name or not path.is_file() or file_sha256(path) != digest:
                 state = "is missing" if not path.is_file() else "is truncated or was changed (its hash differs)"
                 raise CorruptFileError(f"{path} {state}", "restore it from a copy, or start the run again")
 
@@ -313,5 +341,9 @@ def _parse_line(line: bytes) -> Generation | None:
         if sha256(canonical_json(document).encode()) != digest:
             return None
         return Generation.from_json(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CorruptFileError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, CorruptFileError):
         return None
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a number in JSON")

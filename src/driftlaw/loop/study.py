@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from driftlaw import files
 from driftlaw.config import check_depth, shown
 from driftlaw.data.registry import as_source
 from driftlaw.errors import ConfigError, DriftlawError, nearest
 from driftlaw.kinds import ESTIMATORS, FAMILIES
+from driftlaw.loop import trust
 from driftlaw.loop.feature_kinds import validated
 from driftlaw.loop.own import own_parts, refuse
 from driftlaw.theory import refresh
@@ -145,6 +147,8 @@ class Study(_Config):
         """Whether plain data, perhaps of an older version that lacks newer keys, describe this study."""
         if self.config() == config:
             return True
+        if trust.code(config) != trust.code(self.config()) or trust.data(config) != trust.data(self.config()):
+            return False  # nothing is built from a stranger's names
         try:
             return type(self).from_config(config).config() == self.config()
         except ConfigError:  # a part of its own maker, which only its maker can build
@@ -205,15 +209,20 @@ def _unknown(key: str, node: Any) -> None:
     raise ConfigError(f"unknown key {key!r}", nearest(key.split(".")[-1], valid) if valid else "it has no keys inside")
 
 
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: str | os.PathLike[str], *, trusted: bool = False) -> dict[str, Any]:
     """Plain data of a YAML file.
+
+    Args:
+        path: of the file.
+        trusted: whether code that it names may run.
 
     Raises:
         ConfigError: missing, unreadable or not a mapping.
+        TrustError: it names code and is not trusted.
     """
     try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        config = yaml.safe_load(files.read_bytes(Path(path)).decode())
+    except (OSError, ValueError, DriftlawError) as error:
         raise ConfigError(
             f"cannot read the study {path} ({error})", "give a YAML file or the name of a study"
         ) from error
@@ -221,6 +230,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML ({' '.join(str(error).split())})", "correct it there") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds a {type(config).__name__}, not a mapping of study keys")
+    trust.check(config, path, trust=trusted, reads=False)
     return config
 
 

@@ -23,7 +23,7 @@ from driftlaw.errors import ConfigError, CorruptFileError, DriftlawError, InputE
 from driftlaw.loop.history import History, load
 from driftlaw.loop.own import own_parts
 from driftlaw.loop.run import resume, run
-from driftlaw.loop.store import MANIFEST, write_text
+from driftlaw.loop.store import MANIFEST, RunDirectory, write_text
 from driftlaw.loop.study import Study
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def run_cell(packed: Packed, folder: str, threads: int) -> int | str:
             study: Study = cloudpickle.loads(packed.own)  # made by the parent process of this very sweep, never a file
         else:
             study = Study.from_config(yaml.safe_load(packed.text))
-        known = (Path(folder) / MANIFEST).exists()
+        known = (Path(folder) / MANIFEST).exists() or not RunDirectory(folder).begun
         for _ in resume(folder, study=study) if known else run(study, folder, command="sweep"):
             pass
     except DriftlawError as error:

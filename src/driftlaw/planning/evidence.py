@@ -36,7 +36,6 @@ from driftlaw.loop.own import refuse
 from driftlaw.loop.step.adapt import Observer
 from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import MANIFEST
-from driftlaw.loop.study import Study
 from driftlaw.theory.planning import SampleNoise
 
 #: Whatever innovations can be read from.
@@ -149,7 +148,7 @@ def _in_law(history: History, reference: str, seed: int) -> tuple[Estimate, Esti
 def _in_features(history: History) -> tuple[Estimate, Estimate, Estimate, float, str]:
     """Innovations in the study's feature coordinates, by new rows of the stored models."""
     refuse(history.manifest.get("own") or {}, "a plan")
-    study = Study.from_config(history.config)
+    study = history.study()
     setting = Setting(study, folder=history.directory.path, decided=[g.fresh for g in history])
 
     def model(n: int) -> Model:

@@ -13,7 +13,7 @@ from rich.table import Table
 from driftlaw import report as pages
 from driftlaw.analysis.bounds import analyse
 from driftlaw.analysis.report import BoundsReport, Statement, alignment_words, reference_words, regime_words
-from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.console import Trust, err, out, print_json
 from driftlaw.loop.history import load
 from driftlaw.loop.run import use_threads_of
 from driftlaw.theory.bounds import Assumption
@@ -34,12 +34,13 @@ def bounds(
     reference: Annotated[
         str | None, typer.Option(help="p, mixture or features (default: all that the run allows).")
     ] = None,
+    trust: Trust = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
     ] = False,
 ) -> None:
     """Show every bound of a run beside the measured value; writes bounds.json and renews report.html."""
-    history = load(directory)
+    history = load(directory, trust=trust)
     use_threads_of(history.manifest)
     found = analyse(history, samples=samples, seed=seed, reference=reference)
     found.save(directory)

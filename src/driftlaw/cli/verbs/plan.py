@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from driftlaw.cli.console import err, out, print_json
+from driftlaw.cli.console import Trust, err, out, print_json
 from driftlaw.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def plan(
     out_directory: Annotated[
         Path | None, typer.Option("--out", help="Also write plan.json and plan.html here.")
     ] = None,
+    trust: Trust = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
     ] = False,
@@ -55,12 +56,14 @@ def plan(
 
     A budget that cannot be kept is reported with the smallest one that can.
     """
+    from driftlaw.loop.history import load
+    from driftlaw.loop.store import MANIFEST
     from driftlaw.planning.plan import plan as make
 
     found = make(
         innovation=innovation,
         alignment=alignment,
-        history=source,
+        history=load(source, trust=True) if trust and source and (source / MANIFEST).is_file() else source,
         budget=budget,
         horizon=horizon,
         objective=objective,

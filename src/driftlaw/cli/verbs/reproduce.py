@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from driftlaw import reproduce as loop
-from driftlaw.cli.console import err, out, parse_list, print_json
+from driftlaw.cli.console import Trust, err, out, parse_list, print_json
 from driftlaw.errors import InputError
 from driftlaw.loop import presets
 from driftlaw.loop.history import History
@@ -46,6 +46,7 @@ def reproduce(
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="Folder of page, figures and data (default: runs/reproduce[-FIGURE]).")
     ] = None,
+    trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Make the figures of arXiv 2602.16601 again and say, claim by claim, what stands."""
@@ -61,7 +62,9 @@ def reproduce(
     report.check_folder(folder)
     processes = workers or min(3, os.cpu_count() or 1)
     if images:
-        config = presets.preset(study_name, size) if study_name in presets.names() else read_yaml(study_name)
+        config = (
+            presets.preset(study_name, size) if study_name in presets.names() else read_yaml(study_name, trusted=trust)
+        )
         base = Study.from_config(config | ({"generations": generations} if generations else {}))
         if len(base.source.shape) != 3:
             raise InputError(

@@ -12,13 +12,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from driftlaw.cli.console import err, out, print_json, watching
+from driftlaw.cli.console import Trust, err, out, print_json, watching
 from driftlaw.cli.options import free_directory, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
 from driftlaw.loop.cost import Cost, cost
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
+from driftlaw.loop.store import RunDirectory
 
 #: Warnings printed after a run; the report has them all.
 MOST_NOTES = 4
@@ -54,6 +55,7 @@ def run(
         bool,
         typer.Option("--skip-bad", help="Go on without the images of a folder that cannot be read; they are counted."),
     ] = False,
+    trust: Trust = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +67,7 @@ def run(
         policy=policy,
         settings=settings or [],
         skip_bad=skip_bad,
+        trust=trust,
         generations=generations,
         samples=samples,
         seed=seed,
@@ -82,14 +85,18 @@ def run(
 
 def resume(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Continue a killed or unfinished run to the numbers it would have had."""
-    history = load(directory)
-    loop.use_threads_of(history.manifest)
-    total = int(history.config["generations"])
-    with watching(total, start=len(history) + 1) as watch:
-        _finish(loop.resume(directory, watch=watch), directory, as_json)
+    stored = RunDirectory(directory)
+    done = 0
+    if stored.begun:
+        loop.use_threads_of(stored.manifest())
+        done = len(stored.sound_records())
+    study = stored.study(trust)
+    with watching(study.generations, start=done + 1) as watch:
+        _finish(loop.resume(directory, watch=watch, trust=trust), directory, as_json)
 
 
 def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 import yaml
 from rich.markup import escape
 
-from driftlaw.cli.console import err, out, parse_list, print_json
+from driftlaw.cli.console import Trust, err, out, parse_list, print_json
 from driftlaw.cli.options import study_from
 from driftlaw.errors import ConfigError
 from driftlaw.loop.sweep import Cell, cells, studies
@@ -38,6 +38,7 @@ def sweep(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; unfinished sweeps go on.")] = Path(
         "runs/sweep"
     ),
+    trust: Trust = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells, and stop.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
@@ -52,7 +53,13 @@ def sweep(
     if engine not in {"process", "ray"}:
         raise typer.BadParameter(f"{engine!r} is neither process nor ray", param_hint="--engine")
     base = study_from(
-        study, preset=preset, settings=settings or [], generations=generations, samples=samples, device=device
+        study,
+        preset=preset,
+        settings=settings or [],
+        trust=trust,
+        generations=generations,
+        samples=samples,
+        device=device,
     )
     grid_alphas, grid_seeds = parse_list(alphas, float, "--alphas"), parse_list(seeds, int, "--seeds")
     others = dict(_values(text) for text in grid or [])

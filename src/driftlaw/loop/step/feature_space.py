@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,10 @@ from driftlaw import seeding
 from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, CorruptFileError, InputError
-from driftlaw.files import file_sha256, storage_errors
+from driftlaw.files import file_sha256, make_folder, read_bytes
 from driftlaw.learn.classifier import Classifier, ConvClassifier
 from driftlaw.loop.feature_kinds import PLAIN, classifier_of
-from driftlaw.loop.store import read_tensors, write_tensors, write_text
+from driftlaw.loop.store import read_json, read_tensors, write_json, write_tensors
 from driftlaw.loop.study import Study
 from driftlaw.measure.features import network_kinds
 from driftlaw.measure.features.cache import CachedNetwork, FeatureCache
@@ -155,18 +155,16 @@ def _trained(
         "held-out rows"
     )
     if place is not None:
-        with storage_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         digest = write_tensors(place / _FILES[0], model.state())
         document = {
-            "sha256": digest,
             "config": config.config(),
             "trained_on": len(rows),
             "apart_from_generations": apart,
             "accuracy": accuracy.to_json(),
             "note": note,
         }
-        write_text(place / _FILES[1], json.dumps(document, indent=1, sort_keys=True) + "\n")
+        write_json(place / _FILES[1], {"weights": digest, **document})
     return model, note
 
 
@@ -180,15 +178,21 @@ def _stored(place: Path, config: ConvClassifier, shape: tuple[int, ...]) -> tupl
     if not description.is_file():
         return None  # killed before it was finished: it is trained again
     try:
-        document = json.loads(description.read_text())
-        known, trained_on, note = document["sha256"], int(document["trained_on"]), str(document["note"])
-    except (ValueError, KeyError, TypeError) as error:
+        document = _description(description)
+        known, trained_on, note = document["weights"], int(document["trained_on"]), str(document["note"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise CorruptFileError(f"{description} is damaged ({error})", "restore it, or start a new run") from error
     if not weights.is_file() or file_sha256(weights) != known:
         raise CorruptFileError(
             f"{weights} is missing, truncated or was changed (its hash differs)", "restore it, or start a new run"
         )
     return config.load(read_tensors(weights)[0], shape, trained_on), note
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """What is known of the stored classifier; 0.1 kept the hash of its weights where the document's own is now."""
+    document = json.loads(read_bytes(path))
+    return read_json(path) if "weights" in document else {**document, "weights": document["sha256"]}
 
 
 def _labelled(setting: Run, train: Batch, held_out: Batch, n: int, seed: int) -> tuple[Batch, bool]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from driftlaw.files import storage_errors, write_atomic
+from driftlaw.files import make_folder, read_bytes, write_atomic
 from driftlaw.measure.features.network import FeatureSpace, hash_rows
 
 
@@ -64,11 +64,8 @@ class FeatureCache:
         stored = short if torch.equal(short.double(), features) else features
         stored = stored.contiguous()
         document = save({"features": stored}, {"sha256": _digest(stored), "network": network.name})
-        with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        own = path.with_name(f"{path.stem}.{os.getpid()}.part")  # two processes may make the same entry
-        write_atomic(own, lambda f: f.write(document))
-        own.replace(path)
+        make_folder(self.folder)
+        write_atomic(path, lambda f: f.write(document))
         self._trim(path)
         return features
 
@@ -126,10 +123,11 @@ def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "pt") as entry:
-            features: Tensor = entry.get_tensor("features")
-            digest = (entry.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError, ValueError):
+        blob = read_bytes(path)
+        features = load(blob)["features"]
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+        digest = header.get("__metadata__", {}).get("sha256")
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError):
         return None
     if tuple(features.shape) != shape or _digest(features) != digest:
         return None

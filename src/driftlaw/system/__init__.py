@@ -1,0 +1,1 @@
+"""The machine underneath: stored documents, places for files, memory, child processes."""
