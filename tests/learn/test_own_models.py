@@ -174,7 +174,16 @@ def test_a_study_of_a_program_killed_and_resumed(tmp_path):
     )
     config = study(tmp_path, program(tmp_path, slow))
     (tmp_path / "study.yaml").write_text(config.to_yaml())
-    command = [sys.executable, "-m", "driftlaw", "run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "a")]
+    command = [
+        sys.executable,
+        "-m",
+        "driftlaw",
+        "run",
+        str(tmp_path / "study.yaml"),
+        "--trust",
+        "--out",
+        str(tmp_path / "a"),
+    ]
     process = subprocess.Popen(command, env=os.environ | {"SLOW": "60"}, start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     end = time.monotonic() + 120

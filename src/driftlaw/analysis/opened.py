@@ -12,6 +12,7 @@ from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.own import refuse
 from driftlaw.loop.step.setting import Past, Setting
+from driftlaw.loop.study import Study
 
 
 class OpenRun:

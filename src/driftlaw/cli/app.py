@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Annotated, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from driftlaw._version import __version__
+from driftlaw.cli import console
 from driftlaw.cli.console import err, out
 from driftlaw.errors import DriftlawError
 
@@ -103,13 +105,72 @@ def root(
     """Measure, bound and control model collapse in recursively trained diffusion models."""
 
 
+class Stopped(BaseException):
+    """A signal asked us to stop; no library takes it for an error of its own.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise Stopped(number)
+
+
+def _catch_signals() -> None:
+    """Ctrl-C, SIGTERM and SIGHUP stop alike; what was ignored from outside (nohup) stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in {signal.SIG_IGN, None}:
+            signal.signal(number, _stop)
+
+
+def _defect(error: BaseException) -> int:
+    """Write the traceback to a log, say where in one line; the exit code of a defect."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    place = "no place could be written for its log"
+    for folder in (None, ".", "/dev/shm"):
+        try:
+            descriptor, name = tempfile.mkstemp(prefix="driftlaw-", suffix=".log", dir=folder)
+            with open(descriptor, "w", errors="backslashreplace") as f:  # noqa: PTH123
+                f.write(f"driftlaw {__version__}\n{' '.join(sys.argv)}\n{text}")
+            place = f"please report it with {name}"
+            break
+        except OSError:
+            continue
+    reason = " ".join(str(error).split())[:200]
+    err.print(f"[bold red]defect:[/] {escape(f'{type(error).__name__}: {reason}; {place}')}", soft_wrap=True)
+    return 70
+
+
 def main() -> None:
-    """Entry point: exit 0 done, 1 a gate failed, 2 bad usage or input."""
+    """Entry point: exit 0 done, 1 a gate failed, 2 bad usage or input, 70 a defect, 128 + n stopped by signal n."""
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
+        _catch_signals()
         app()
     except DriftlawError as error:
         err.print("[bold red]error:[/] " + escape(str(error)), soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped; `driftlaw resume` goes on from here")
-        sys.exit(130)
+    except (Stopped, KeyboardInterrupt) as stop:
+        err.print(f"stopped; {console.go_on}" if console.go_on else "stopped", markup=False, soft_wrap=True)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+    except (MemoryError, RecursionError) as error:
+        what = "not enough memory" if isinstance(error, MemoryError) else "the input is nested too deeply"
+        err.print(f"[bold red]error:[/] {what} ({escape(' '.join(str(error).split()))})", soft_wrap=True)
+        sys.exit(2)
+    except Exception as error:
+        if "can't allocate memory" in str(error):  # torch has no class of its own for it
+            err.print(f"[bold red]error:[/] not enough memory ({escape(str(error)[:200])})", soft_wrap=True)
+            sys.exit(2)
+        sys.exit(_defect(error))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

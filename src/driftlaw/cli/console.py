@@ -23,6 +23,16 @@ QUIET_SECONDS = 30.0
 err = Console(stderr=True, highlight=False)
 
 
+#: What the message of an interruption advises; a verb that can be gone on with sets it.
+go_on = ""
+
+
+def can_go_on(command: str) -> None:
+    """From now on, whoever interrupts is told to go on with this command."""
+    global go_on
+    go_on = f"go on with `{command}`"
+
+
 def print_json(document: Any) -> None:
     """Print exactly one strict JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")

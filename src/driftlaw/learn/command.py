@@ -19,13 +19,13 @@ job, and finds what it left in ``output``. Its standard output and error go to `
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -37,10 +37,12 @@ from torch import Tensor
 
 from driftlaw.config import Described, validate
 from driftlaw.errors import ConfigError, InputError
+from driftlaw.files import make_folder, open_new, storage_errors, write_array
 from driftlaw.learn.denoiser.training import fingerprint
 from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows
+from driftlaw.system.children import Supervised
 
 #: Version of the job's format.
 VERSION = 1
@@ -120,15 +122,18 @@ class Command(Described):
         found = context.checkpoint.load() if context.checkpoint is not None else None
         if found is not None and found[1].get("fit") == identity:  # the program had finished before the kill
             return load_rows(found[0], shape, str(self))
-        with tempfile.TemporaryDirectory(prefix="driftlaw-") as scratch:
+        with ExitStack() as stack:
+            with storage_errors(Path(tempfile.gettempdir())):
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftlaw-"))
             keep = context.folder if context.folder is not None else Path(scratch) / "kept"
-            (keep / "output").mkdir(parents=True, exist_ok=True)
+            make_folder(keep / "output")
             for left in keep.glob("attempt-*"):  # of a killed driftlaw; each attempt has a folder of its own
                 shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(prefix="attempt-", dir=keep) as attempt:
+            with storage_errors(keep):
+                attempt = stack.enter_context(tempfile.TemporaryDirectory(prefix="attempt-", dir=keep))
                 job = self._write_job(Path(attempt), keep, data, n, context)
-                self._run(job, keep / "command.log", context)
-                rows = check_drawn(_read(Path(attempt) / "samples.npy", str(self)), n, shape, str(self))
+            self._run(job, keep / "command.log", context)
+            rows = check_drawn(_read(Path(attempt) / "samples.npy", str(self)), n, shape, str(self))
         if context.checkpoint is not None:
             context.checkpoint.save({"rows": rows}, {"fit": identity})
         context.progress(1.0, "")
@@ -140,7 +145,7 @@ class Command(Described):
 
     def _write_job(self, folder: Path, keep: Path, data: Tensor, n: int, context: FitContext) -> Path:
         images = folder / "training" if self.png else None
-        np.save(folder / "training.npy", data.numpy())
+        write_array(folder / "training.npy", data.numpy())
         if images is not None:
             _write_png(images, data)
         before = context.previous / "output" if context.previous is not None else None
@@ -167,11 +172,9 @@ class Command(Described):
         if words == list(self.command):
             words.append(place)
         context.progress(0.0, f"running {self.command[0]}")
-        with log.open("wb") as out:
+        with open_new(log) as out:
             try:
-                process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-                )
+                process = Supervised(words, out)
             except OSError as error:
                 raise InputError(f"{self} cannot be started ({error})", "check that it is executable") from None
             try:
@@ -181,9 +184,7 @@ class Command(Described):
                     f"{self} was stopped after {self.timeout:g} s{_tail(log)}", "raise timeout, or give it less to do"
                 ) from None
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                process.end()
         if code != 0:
             reason = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
             raise InputError(f"{self} failed with {reason}{_tail(log)}", "run it by hand with the same job to see why")

@@ -221,7 +221,8 @@ def read_yaml(path: str | os.PathLike[str], *, trusted: bool = False) -> dict[st
         TrustError: it names code and is not trusted.
     """
     try:
-        config = yaml.safe_load(files.read_bytes(Path(path)).decode())
+        text = files.read_bytes(Path(path)).decode()
+        config = yaml.safe_load(text)
     except (OSError, ValueError, DriftlawError) as error:
         raise ConfigError(
             f"cannot read the study {path} ({error})", "give a YAML file or the name of a study"
@@ -230,7 +231,7 @@ def read_yaml(path: str | os.PathLike[str], *, trusted: bool = False) -> dict[st
         raise ConfigError(f"{path} is not YAML ({' '.join(str(error).split())})", "correct it there") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds a {type(config).__name__}, not a mapping of study keys")
-    trust.check(config, path, trust=trusted, reads=False)
+    trust.check(config, path, trust=trusted, signature=trust.signature_in(text), reads=False)
     return config
 
 

@@ -25,6 +25,7 @@ from driftlaw.loop.own import own_parts
 from driftlaw.loop.run import resume, run
 from driftlaw.loop.store import MANIFEST, RunDirectory, write_text
 from driftlaw.loop.study import Study
+from driftlaw.system.children import end_with_parent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -322,6 +323,7 @@ def run_cell(packed: Packed, folder: str, threads: int) -> int | str:
     """Run or resume one cell in a worker; what goes wrong comes back as its message."""
     import yaml
 
+    end_with_parent()
     torch.set_num_threads(threads)
     try:
         if packed.own is not None:

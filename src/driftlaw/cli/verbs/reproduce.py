@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +13,7 @@ import typer
 from rich.table import Table
 
 from driftlaw import reproduce as loop
-from driftlaw.cli.console import Trust, err, out, parse_list, print_json
+from driftlaw.cli.console import Trust, can_go_on, err, out, parse_list, print_json
 from driftlaw.errors import InputError
 from driftlaw.loop import presets
 from driftlaw.loop.history import History
@@ -60,6 +62,7 @@ def reproduce(
     check_numbers(fractions, error)
     folder = out_dir or Path("runs") / "-".join(["reproduce", *(names if figures else ["images"] * images)])
     report.check_folder(folder)
+    can_go_on(shlex.join(["driftlaw", *sys.argv[1:]]))
     processes = workers or min(3, os.cpu_count() or 1)
     if images:
         config = (

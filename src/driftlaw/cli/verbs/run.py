@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from driftlaw.cli.console import Trust, err, out, print_json, watching
+from driftlaw.cli.console import Trust, can_go_on, err, out, print_json, watching
 from driftlaw.cli.options import free_directory, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
@@ -79,6 +79,7 @@ def run(
     name = resolved.config()["name"]
     target = out_dir or free_directory(Path("runs") / "".join(c if c.isalnum() or c in "-_." else "-" for c in name))
     command = shlex.join(["driftlaw", *sys.argv[1:]])
+    can_go_on(f"driftlaw resume {shlex.quote(str(target))}")
     with watching(resolved.generations) as watch:
         _finish(loop.run(resolved, target, watch=watch, command=command), target, as_json)
 
@@ -89,6 +90,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Continue a killed or unfinished run to the numbers it would have had."""
+    can_go_on(f"driftlaw resume {shlex.quote(str(directory))}")
     stored = RunDirectory(directory)
     done = 0
     if stored.begun:

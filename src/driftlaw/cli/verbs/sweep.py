@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 import yaml
 from rich.markup import escape
 
-from driftlaw.cli.console import Trust, err, out, parse_list, print_json
+from driftlaw.cli.console import Trust, can_go_on, err, out, parse_list, print_json
 from driftlaw.cli.options import study_from
 from driftlaw.errors import ConfigError
 from driftlaw.loop.sweep import Cell, cells, studies
@@ -61,6 +63,7 @@ def sweep(
         samples=samples,
         device=device,
     )
+    can_go_on(shlex.join(["driftlaw", *sys.argv[1:]]))
     grid_alphas, grid_seeds = parse_list(alphas, float, "--alphas"), parse_list(seeds, int, "--seeds")
     others = dict(_values(text) for text in grid or [])
     chosen = cells(grid_alphas, grid_seeds, others)

@@ -95,7 +95,7 @@ def _start(folder: Path, processes: int) -> list[subprocess.Popen[bytes]]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     common = {WORKER: "1", "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"DRIFTLAW_PARENT": str(os.getpid()), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = []
     for rank in range(processes):
         environment = os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}

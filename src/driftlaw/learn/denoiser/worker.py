@@ -15,6 +15,7 @@ from driftlaw.errors import DriftlawError
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.denoiser.processes import FolderCheckpoint
 from driftlaw.learn.estimator import FitContext
+from driftlaw.system.children import end_with_parent
 
 
 class _Model:
@@ -51,6 +52,7 @@ def worker(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent(int(os.environ["DRIFTLAW_PARENT"]) if "DRIFTLAW_PARENT" in os.environ else None)
     try:
         worker(Path(sys.argv[1]))
     except DriftlawError as error:
