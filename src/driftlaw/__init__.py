@@ -53,6 +53,7 @@ _NAMES = {
     "gradient_energy": "driftlaw.measure.paths.gradient",
     "observability": "driftlaw.measure.paths.observability",
     "path_energy": "driftlaw.measure.paths.path",
+    "hermite_spectrum": "driftlaw.measure.features.hermite",
     "Sketch": "driftlaw.measure.sketch.sketch",
     "Plan": "driftlaw.planning.plan",
     "plan": "driftlaw.planning.plan",
@@ -60,6 +61,7 @@ _NAMES = {
     "Perturbed": "driftlaw.process.score",
     "write_report": "driftlaw.report",
     "accumulated_drift": "driftlaw.theory.accumulation",
+    "limit_law": "driftlaw.theory.limit",
     "Adaptive": "driftlaw.theory.adaptive",
     "SampleNoise": "driftlaw.theory.planning",
     "propagator": "driftlaw.theory.propagator",
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
     from driftlaw.loop.study import Study as Study
     from driftlaw.loop.sweep import Sweep as Sweep
     from driftlaw.loop.sweep import sweep as sweep
+    from driftlaw.measure.features.hermite import hermite_spectrum as hermite_spectrum
     from driftlaw.measure.laws.divergence import compare_laws as compare_laws
     from driftlaw.measure.paths.gradient import gradient_energy as gradient_energy
     from driftlaw.measure.paths.observability import observability as observability
@@ -124,6 +127,7 @@ if TYPE_CHECKING:
     from driftlaw.report import write_report as write_report
     from driftlaw.theory.accumulation import accumulated_drift as accumulated_drift
     from driftlaw.theory.adaptive import Adaptive as Adaptive
+    from driftlaw.theory.limit import limit_law as limit_law
     from driftlaw.theory.planning import SampleNoise as SampleNoise
     from driftlaw.theory.propagator import propagator as propagator
     from driftlaw.theory.refresh import Accumulate as Accumulate

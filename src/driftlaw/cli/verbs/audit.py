@@ -35,7 +35,7 @@ def audit(
     holdout: Annotated[
         str | None, typer.Option(help="Real rows that no model was trained on: floor and near-duplicates.")
     ] = None,
-    features: Annotated[str, typer.Option(help="auto, pca, identity, quadratic or random_fourier.")] = "auto",
+    features: Annotated[str, typer.Option(help="auto, pca, identity, quadratic, random_fourier or hermite.")] = "auto",
     dimension: Annotated[int | None, typer.Option(help="Number of features.")] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Fresh fraction of each training set, if known; else it is estimated.")

@@ -22,7 +22,7 @@ def sketch(
         typer.Argument(help="A file of rows, a folder of images or such files, an address, or several of these."),
     ],
     output: Annotated[Path, typer.Option("--out", "-o", help="File of the sketch.")],
-    features: Annotated[str, typer.Option(help="auto, pca, identity, quadratic or random_fourier.")] = "auto",
+    features: Annotated[str, typer.Option(help="auto, pca, identity, quadratic, random_fourier or hermite.")] = "auto",
     dimension: Annotated[int | None, typer.Option(help="Most features (32; quadratic 256).")] = None,
     like: Annotated[
         Path | None, typer.Option(help="A sketch of the real data: same features, nothing is fitted.")

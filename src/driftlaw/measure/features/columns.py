@@ -1,7 +1,8 @@
 r"""Feature maps of a sketch: columns ``[n, d]`` to R^k, with a name for every feature (this project, theory section 5).
 
 ``"identity"``: z_j = (x_j - m_j) / s_j. ``"quadratic"``: the same and products z_i z_j. ``"pca"`` and
-``"random_fourier"``: :class:`~driftlaw.measure.features.fitted.FeatureMap`, white on the rows that fitted them. The
+``"random_fourier"``: :class:`~driftlaw.measure.features.fitted.FeatureMap`, white on the rows that fitted them.
+``"hermite"``: He_m(z_j)/sqrt(m!) of the coordinates z of "pca", m = 1..4: shapes beyond means and variances. The
 drift (m_P - m_Q)^T C_Q^{-1} (m_P - m_Q) does not change under an invertible affine map of the features, so whether a
 map whitens is a matter of numerical condition and of how features read, not of what is measured. A map of the user is
 any object with ``name``, ``dimension``, ``fingerprint`` and ``__call__(rows) -> [n, k]``, a ``torch.nn.Module``, or a
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from driftlaw.errors import InputError, nearest
 from driftlaw.measure.features.fitted import INFLATES, FeatureMap
-from driftlaw.measure.features.steps import Products, Standardise, Step
+from driftlaw.measure.features.steps import Hermite, Products, Standardise, Step
 from driftlaw.seeding import numpy_generator
 
-KINDS = ("pca", "identity", "quadratic", "random_fourier")
+KINDS = ("pca", "identity", "quadratic", "random_fourier", "hermite")
+#: Degree of "hermite".
+DEGREE = 4
 #: Most features of "quadratic" when no number is given.
 QUADRATIC = 256
 
@@ -93,11 +96,11 @@ def fit(kind: str, rows: Tensor, names: tuple[str, ...], *, dimension: int | Non
     """A built-in map fitted on encoded real columns.
 
     Args:
-        kind: "pca", "identity", "quadratic" or "random_fourier".
+        kind: "pca", "identity", "quadratic", "random_fourier" or "hermite".
         rows: ``[n, d]`` float64.
         names: of the d columns.
-        dimension: largest k of "pca" and "random_fourier" (32 if not given) and of "quadratic" (256; of more products
-            a seeded part is kept).
+        dimension: largest k of "pca", "random_fourier" and "hermite" (32 if not given) and of "quadratic" (256; of
+            more products a seeded part is kept).
         seed: of frequencies and of the choice of products.
 
     Raises:
@@ -111,6 +114,8 @@ def fit(kind: str, rows: Tensor, names: tuple[str, ...], *, dimension: int | Non
         phi = FeatureMap.fit(rows, kind, dimension=dimension or 32, seed=seed)
         # drift is measured with the covariance of the reference, not with the one that whitened here
         return replace(phi, warnings=tuple(w for w in phi.warnings if INFLATES not in w))
+    if kind == "hermite":
+        return _hermite(rows, 32 if dimension is None else dimension)
     scaled, warnings = _standardise(rows, names)
     if kind == "identity":
         return FeatureMap(kind, tuple(rows.shape[1:]), (scaled,), len(rows), warnings)
@@ -118,11 +123,22 @@ def fit(kind: str, rows: Tensor, names: tuple[str, ...], *, dimension: int | Non
     return FeatureMap(kind, tuple(rows.shape[1:]), (scaled, products), len(rows), warnings + more)
 
 
+def _hermite(rows: Tensor, most: int) -> FeatureMap:
+    if most < DEGREE:
+        raise InputError(f"{most} features leave no room for degrees 1 to {DEGREE}", f"choose {DEGREE} or more")
+    phi = FeatureMap.fit(rows, "pca", dimension=most // DEGREE)
+    step = Hermite(torch.tensor([DEGREE]), torch.tensor([phi.dimension]))
+    kept = tuple(w for w in phi.warnings if INFLATES not in w)
+    return replace(phi, name="hermite", steps=(*phi.steps, step), warnings=kept)
+
+
 def labels(phi: FeatureMap | External, names: tuple[str, ...]) -> list[str]:
     """One name for each feature: columns and their products by name, others by number."""
     if isinstance(phi, External):
         return [f"{phi.name}[{i}]" for i in range(phi.dimension)]
     first, last = phi.steps[0], phi.steps[-1]
+    if isinstance(last, Hermite):
+        return [f"He{m}(pc{j})" for m in range(1, int(last.degree) + 1) for j in range(1, int(last.columns) + 1)]
     if isinstance(first, Standardise):
         kept = [names[i] for i in first.columns.tolist()]
         if not isinstance(last, Products):

@@ -1,7 +1,8 @@
 r"""The steps a frozen feature map is made of: each sends rows ``[n, d]`` to rows ``[n, k]`` with fixed numbers.
 
 Affine: (x - m) A. Standardise: (x - m) / s per column. Products: x with chosen products x_i x_j beside it. Cosine:
-sqrt(2) cos(x W + b). A step is its tensors and nothing else, so it can be hashed, stored and read back without pickle.
+sqrt(2) cos(x W + b). Hermite: He_m(x_j)/sqrt(m!), m = 1..degree. A step is its tensors and nothing else, so it can be
+hashed, stored and read back without pickle.
 """
 
 from __future__ import annotations
@@ -89,8 +90,28 @@ class Cosine:
         return math.sqrt(2.0) * torch.cos(z @ self.frequencies + self.phases)
 
 
-Step = Affine | Standardise | Products | Cosine
-STEPS: dict[str, type[Step]] = {cls.__name__: cls for cls in (Affine, Standardise, Products, Cosine)}
+@dataclass(frozen=True, eq=False)
+class Hermite:
+    """z -> He_m(z_j)/sqrt(m!), m = 1..degree, ``[n, d] -> [n, degree d]``, the degree slowest; numbers are ``[1]``."""
+
+    degree: Tensor
+    columns: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """Number of columns that come out."""
+        return int(self.degree) * int(self.columns)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Apply the step to rows ``[n, d]``: sqrt(m+1) h_{m+1} = z h_m - sqrt(m) h_{m-1}."""
+        parts = [torch.ones_like(z), z]
+        for m in range(1, int(self.degree)):
+            parts.append((z * parts[m] - math.sqrt(m) * parts[m - 1]) / math.sqrt(m + 1))
+        return torch.cat(parts[1:], dim=1)
+
+
+Step = Affine | Standardise | Products | Cosine | Hermite
+STEPS: dict[str, type[Step]] = {cls.__name__: cls for cls in (Affine, Standardise, Products, Cosine, Hermite)}
 
 
 def to_tensors(steps: tuple[Step, ...]) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ class SketchFeatures:
         Args:
             rows: ``[n, ...]`` array, or a table (arrays by column name, DataFrame).
             features: "auto" ("identity" for tables and rows of at most :data:`OWN` numbers, else "pca"), "pca",
-                "identity", "quadratic", "random_fourier", or a map of the user (of arrays only).
+                "identity", "quadratic", "random_fourier", "hermite", or a map of the user (of arrays only).
             dimension: largest number of features; 32 for "pca" and "random_fourier", 256 for "quadratic".
             seed: of the map and of the blocks.
             categorical: numeric columns of a table that are categories.
