@@ -110,6 +110,10 @@ def test_vacuous_and_unknown_are_said():
     assert "vacuous" in loose[1].note
     assert bounds.tv_certificate(Replace(), [math.inf])[0].violated == ("energy",)
     assert bounds.tv_certificate(Replace(), [math.inf], [0.1])[0].violated == ()
+    # one finite energy in every generation is enough, whichever of the two it is
+    alternating = bounds.tv_certificate(FixedFraction(0.5), [math.inf, 0.1, math.inf], [0.1, math.inf, 0.1])[-1]
+    assert alternating.violated == ()
+    assert alternating.value.value < 1
     noisy = Estimate.normal(0.01, 0.001, 100, "x")
     bound = bounds.tv_certificate(Replace(), [noisy, noisy], tv_initial=0.1)[1]
     assert bound.value.low < bound.value.value < bound.value.high

@@ -240,23 +240,24 @@ def _density_statements(run: _Run, in_p: Innovations | None) -> list[Statement]:
         r = diffuse(run.model(n).fitted, run.t0)  # type: ignore[attr-defined]
         tv.append(total_variation(log_densities(r, p0, n=run.points, seed=run.stream("tv", n))))
         tails.append(_end_tail(run, n, r))
-        evidence = _evidence(path.energy_learned, tails[-1], tails[-1:])
+        evidence = _evidence(path.energy_learned, tails[-1], tails[-1:], [path.chi2])
         found += one_step(n, path, evidence)
     blur = None
     if run.model_t0 > 0:
         blur = total_variation(log_densities(p0, run.target, n=run.points, seed=run.stream("blur")))
     worst = max(tails, key=lambda k: k.high if not k.is_refused else -math.inf)
     energies = max((p.energy_learned for p in paths), key=float)
-    audited = _evidence(energies, worst, tails)
+    audited = _evidence(energies, worst, tails, [p.chi2 for p in paths])
     found += proposition_4_1(rows, paths, drift, audited, run.model_t0)
     found += certificates(rows, paths, tv, blur, audited)
     return found
 
 
-def _evidence(energy: Estimate, tail: Estimate, tails: Sequence[Estimate]) -> Evidence:
+def _evidence(energy: Estimate, tail: Estimate, tails: Sequence[Estimate], chi2: Sequence[Estimate]) -> Evidence:
     """What is known about A1-A5 for consistent fields."""
     mean = Estimate.exact(1.0, "dP_hat/dP* is p_hat/q at t0: both reverse one diffusion")
-    return Evidence(eps_hat2=energy, density_mean=mean, density_tail=tail, generation_tails=tails)
+    why = next((w for e in chi2 if e.is_infinite and e.method == "exact tail test" for w in e.warnings), "")
+    return Evidence(eps_hat2=energy, density_mean=mean, density_tail=tail, generation_tails=tails, infinite=why)
 
 
 def _end_tail(run: _Run, n: int, r: ExactLaw) -> Estimate:

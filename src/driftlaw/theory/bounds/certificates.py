@@ -128,11 +128,13 @@ def tv_certificate(
 
 
 def _assumptions(hats: Sequence[Number], stars: Sequence[Number], evidence: Evidence) -> tuple[Assumption, ...]:
-    def largest(energies: Sequence[Number]) -> Number:
-        return max(energies, key=lambda e: -math.inf if math.isnan(float(e)) else float(e))
+    """Every generation needs one finite energy; which of the two may differ from one to the next."""
 
-    best = min((largest(hats), largest(stars)), key=float)
-    return (finite("energy", best), *evidence.assumptions("A2"))
+    def size(energy: Number) -> float:
+        return math.inf if math.isnan(float(energy)) else float(energy)
+
+    smaller = [min(pair, key=size) for pair in zip(hats, stars, strict=True)]
+    return (finite("energy", max(smaller, key=size)), *evidence.assumptions("A2"))
 
 
 def tv_steady_state(alpha: float, eps2: Number, kl_init: Number = 0.0, measured: Estimate | None = None) -> Bound:

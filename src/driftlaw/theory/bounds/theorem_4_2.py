@@ -110,12 +110,29 @@ def theorem_4_2_displayed(
     )
 
 
+def _meeting(alpha: float, J: Sequence[float], D0: float) -> float:
+    """2 (1 - alpha)^N sqrt(D_0) sum_i (1 - alpha)^{N-1-i} sqrt(J_i): what start and innovations can add at most."""
+    roots = np.sqrt(np.asarray(J, dtype=np.float64))
+    kept = (1.0 - alpha) ** np.arange(roots.size, -1.0, -1.0)
+    return float(2.0 * kept[0] * np.sqrt(D0) * (kept[1:] @ roots)) if D0 > 0 and roots.size else 0.0
+
+
 def theorem_4_2_additive(
-    alpha: float, J: Sequence[Number], D0: Number, C_bias: Number | None = None, measured: Estimate | None = None
+    alpha: float,
+    J: Sequence[Number],
+    D0: Number,
+    C_bias: Number | None = None,
+    measured: Estimate | None = None,
+    *,
+    C_start: Number | None = None,
 ) -> Bound:
     r"""The additive form of Theorem 4.2, which stands.
 
-    .. math:: D_N \le (1-\alpha)^{2N} D_0 + \sum_{i<N} (1-\alpha)^{2(N-1-i)} J_i + C_\mathrm{bias}
+    .. math:: D_N \le (1-\alpha)^{2N} D_0 + \sum_{i<N} (1-\alpha)^{2(N-1-i)} J_i + C_\mathrm{bias} + C_\mathrm{start}
+
+    With :math:`D_0 > 0` the start meets the innovations too:
+    :math:`C_\mathrm{start} \ge 2 (1-\alpha)^N \langle f_0, \sum_i (1-\alpha)^{N-1-i} \delta_i\rangle`, at most
+    :math:`2 (1-\alpha)^N \sqrt{D_0} \sum_i (1-\alpha)^{N-1-i} \sqrt{J_i}` (Cauchy and Schwarz).
 
     Args:
         alpha: fraction of fresh data.
@@ -125,6 +142,7 @@ def theorem_4_2_additive(
         C_bias: bound on the cross terms of the accumulation identity, cut at 0; None leaves them out (C_bias = 0):
             right for orthogonal innovations only, and flagged.
         measured: D_N.
+        C_start: bound on the cross terms of start and innovations; None takes the one by Cauchy and Schwarz.
     """
     text = "C_bias bounds the cross terms sum_{i != j} G_i G_j <delta_i, delta_j>"
     evidence = "left out: needs the Gram matrix of innovations" if C_bias is None else "supplied"
@@ -133,14 +151,18 @@ def theorem_4_2_additive(
         name="Theorem 4.2, additive",
         reference="[KTV] Thm 4.2, upper bound; this project, theory section 4.2",
         quantity="D_N",
-        formula=r"D_N \le (1-\alpha)^{2N} D_0 + \sum_i (1-\alpha)^{2(N-1-i)} J_i + C_{\mathrm{bias}}",
+        formula=r"D_N \le (1-\alpha)^{2N} D_0 + \sum_i (1-\alpha)^{2(N-1-i)} J_i + C_{\mathrm{bias}}"
+        r" + C_{\mathrm{start}}",
         side="upper",
         value=propagate(
-            lambda j, d0, c: discounted_sum(alpha, j, d0) + c,
-            "decayed start + discounted sum + C_bias",
+            lambda j, d0, c, start: (
+                discounted_sum(alpha, j, d0) + c + (_meeting(alpha, j, d0) if C_start is None else start)
+            ),
+            "decayed start + discounted sum + cross terms",
             j=J,
             d0=D0,
             c=bias,
+            start=0.0 if C_start is None else C_start,
         ),
         measured=measured,
         assumptions=(Assumption("C_bias", text, UNKNOWN, evidence),),
