@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftlaw.auditing.coordinates import Whitening
-from driftlaw.directions import oriented
 from driftlaw.measure.features import fitted as features
 from driftlaw.measure.features.fitted import FeatureMap
 from driftlaw.measure.paths import regression
 from driftlaw.measure.paths.critic import Frame
+from driftlaw.numerics.directions import oriented
 from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.report.figures.samples import principal
 from driftlaw.reproduce.mixture.tables import fig1

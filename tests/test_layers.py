@@ -8,8 +8,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "driftlaw"
 #: Floors from the ground up; what stands on one floor may import only from floors below it.
 FLOORS = (
-    ("_version", "directions", "errors"),
-    ("records", "rows"),
+    ("_version", "errors"),
+    ("numerics", "records"),
     ("estimate",),
     ("progress", "seeding", "files", "config"),
     ("system",),

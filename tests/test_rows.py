@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.rows import check_finite, fitting
+from driftlaw.numerics.rows import check_finite, fitting
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (6, 1, 2, 2)])

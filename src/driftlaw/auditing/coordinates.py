@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 
 from driftlaw.auditing.evidence.interval import Terms, curved_interval
 from driftlaw.auditing.evidence.moments import Moments, spread_of
-from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sets.twosample import score_interval
+from driftlaw.numerics.directions import oriented
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
+from driftlaw.numerics.rows import check_finite
 from driftlaw.process.draws import own_generator
 from driftlaw.process.score import Time
-from driftlaw.rows import check_finite
 
 
 class DrawnSamples:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.errors import InputError
-from driftlaw.rows import check_finite
+from driftlaw.numerics.rows import check_finite
 
 
 def check_rows(data: Tensor, what: str = "training set", minimum: int = 2) -> Tensor:

@@ -20,9 +20,9 @@ from driftlaw.measure.laws.divergence import SharedDraws
 from driftlaw.measure.paths.generation import PathMeasures, path_measures
 from driftlaw.measure.paths.score_path import score_path_measures
 from driftlaw.measure.sets.moments import mode_weights, relative_drift, second_moment
+from driftlaw.numerics.rows import check_finite
 from driftlaw.process.laws.kernel_sum import KernelMixture
 from driftlaw.process.laws.law import Diffused, ExactLaw
-from driftlaw.rows import check_finite
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Stages = Callable[[str, float, str], None]

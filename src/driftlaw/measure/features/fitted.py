@@ -28,11 +28,11 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from driftlaw.directions import oriented
 from driftlaw.errors import InputError, nearest
 from driftlaw.measure.features.network import FeatureSpace
 from driftlaw.measure.features.steps import Affine, Cosine, Step
-from driftlaw.rows import check_finite
+from driftlaw.numerics.directions import oriented
+from driftlaw.numerics.rows import check_finite
 from driftlaw.seeding import generator
 
 Kind = Literal["pca", "identity", "random_fourier"]

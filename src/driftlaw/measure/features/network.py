@@ -27,7 +27,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from driftlaw.errors import ConfigError, InputError
-from driftlaw.rows import check_finite
+from driftlaw.numerics.rows import check_finite
 
 #: Images of one forward pass.
 BATCH = 128

@@ -31,7 +31,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from driftlaw.directions import oriented
+from driftlaw.numerics.directions import oriented
 from driftlaw.process.schedule import alpha, variance
 
 #: Directions (principal, of the data) in which a critic may be quadratic or neural; linear parts use every direction.

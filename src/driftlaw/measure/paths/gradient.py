@@ -37,9 +37,9 @@ from driftlaw.estimate import Estimate
 from driftlaw.measure.paths.critic import DIRECTIONS, FOLDS, Critic, Draws, Folds, Frame, fit_fourier, fit_quadratic
 from driftlaw.measure.paths.neural_critic import Examples, Network, fit_network
 from driftlaw.measure.paths.path import ROWS, Horizon
+from driftlaw.numerics.rows import PASS_BYTES, check_finite, fitting
 from driftlaw.process.schedule import alpha, variance
 from driftlaw.process.score import Checked, Field, Law, Score, checked
-from driftlaw.rows import PASS_BYTES, check_finite, fitting
 from driftlaw.seeding import generator
 
 #: The critics, each with all of "polynomial" before it.

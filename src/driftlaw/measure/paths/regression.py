@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
 from driftlaw.measure.paths.path import Horizon, forward, own_error
+from driftlaw.numerics.directions import oriented
 from driftlaw.process.draws import normal
 from driftlaw.process.schedule import log_grid
 from driftlaw.process.score import Field, Law, Score, checked

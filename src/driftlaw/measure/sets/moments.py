@@ -22,7 +22,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
-from driftlaw.rows import check_finite
+from driftlaw.numerics.rows import check_finite
 
 
 def second_moment(x: Tensor) -> Estimate:

@@ -31,9 +31,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from driftlaw.numerics.rows import PASS_BYTES, fitting
 from driftlaw.process.draws import LawValues
 from driftlaw.process.schedule import alpha, expand, variance
-from driftlaw.rows import PASS_BYTES, fitting
 
 
 class Components(Protocol):

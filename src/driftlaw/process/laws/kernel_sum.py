@@ -39,6 +39,7 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.native import kernel_sum as native
+from driftlaw.numerics.rows import PASS_BYTES, check_finite, fitting
 from driftlaw.process.draws import (
     LawValues,
     categorical,
@@ -51,7 +52,6 @@ from driftlaw.process.draws import (
 from driftlaw.process.laws.attention import fast_attention
 from driftlaw.process.schedule import alpha, expand, sample_times, variance
 from driftlaw.process.score import Time
-from driftlaw.rows import PASS_BYTES, check_finite, fitting
 
 #: Largest kappa (module docstring) at which float32 points take the fast path.
 CONDITION_LIMIT = 400.0
@@ -88,7 +88,7 @@ class KernelMixture:
         InputError: no centres, wrong dtype or shape, NaN or infinite rows, a negative bandwidth, unusable weights.
 
     Assumptions: results have the dtype of the points. Float64 points: rounding only. Float32 points: see the module
-    docstring. Temporaries stay within :data:`~driftlaw.rows.PASS_BYTES` unless gradients are recorded.
+    docstring. Temporaries stay within :data:`~driftlaw.numerics.rows.PASS_BYTES` unless gradients are recorded.
 
     Example:
         >>> law = KernelMixture(torch.tensor([[-1.0], [1.0]]), bandwidth=0.5)

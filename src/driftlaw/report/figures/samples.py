@@ -14,8 +14,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from PIL import Image
 
-from driftlaw.directions import oriented
 from driftlaw.loop.history import History
+from driftlaw.numerics.directions import oriented
 from driftlaw.report.figures import run as figures
 
 #: Tiles of a contact sheet, points of a scatter panel, and bytes of all pixels on one page.

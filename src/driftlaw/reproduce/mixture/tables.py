@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from driftlaw.directions import oriented
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.directions import oriented
 from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.reproduce.mixture.study import StudyNumbers
 from driftlaw.reproduce.published import COLUMNS, TABLE
