@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from driftlaw.directions import oriented
 from driftlaw.errors import InputError
 from driftlaw.estimate import CLEAR, Estimate
 from driftlaw.measure.features.fitted import as_rows
 from driftlaw.measure.features.steps import Hermite
+from driftlaw.numerics.directions import oriented
 from driftlaw.process.laws.mixture import GaussianMixture
 from driftlaw.records import Record
 
