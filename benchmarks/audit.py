@@ -10,6 +10,7 @@
 - recursions: blind audits of Gaussian recursions with known alpha and innovations: share of effective alphas inside
   their interval, of alignments, of forecasts that hold the exact drift to come.
 - studies: the same for runs of the loop (KDE and maximum likelihood on mixtures) and for KDE recursions on digits.
+- uneven, halves, coverage, regimes, duplicates, misfit, speed: :mod:`benchmarks.audit_statistics`.
 - memory: peak memory and CPU seconds of an audit of 10 generations from disk, in a process of its own.
 """
 
@@ -28,12 +29,12 @@ import numpy as np
 import torch
 
 import driftlaw as dl
-from benchmarks import command
+from benchmarks import audit_statistics, command
 from benchmarks.machine import facts
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
-from driftlaw.auditing.significance import Null, p_value
+from driftlaw.auditing.significance import p_value
 from driftlaw.measure.sets.twosample import mmd_permutation
 from driftlaw.seeding import numpy_generator
 
@@ -108,9 +109,10 @@ def _batch(law, n, k, real, batch):
             reference, other = of_rows(LAWS[law](rng, real, k)), of_rows(LAWS[law](rng, n, k))
             out.append(int(p_value(Coordinates.of(reference, [other]), 1).value < 0.05))
             continue
-        c = Coordinates.of(gaussian_moments(rng, real, k), [gaussian_moments(rng, n, k)])
+        reference, other = gaussian_moments(rng, real, k), gaussian_moments(rng, n, k)
         gap = rng.standard_normal((means, k)) * np.sqrt(1 / real + 1 / n)
-        out.append(int((Null.of(c, 1).p(gap @ c.whitening.matrix) < 0.05).sum()))
+        moved = (Moments(n, reference.mean + m, other.covariance) for m in gap)
+        out.append(sum(p_value(Coordinates.of(reference, [m]), 1).value < 0.05 for m in moved))
     return out
 
 
@@ -301,13 +303,14 @@ def _memory(n, generations, d=256):
     return {"generations": generations, "rows": n, "columns": d, **json.loads(done.stdout)}
 
 
-PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory}
+PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory,
+         **audit_statistics.PARTS}  # fmt: skip
 
 
 def run(quick: bool = True, only: str | None = None, lines: Path | None = None) -> dict:
     result = {"machine": facts(), "quick": quick}
     for name, part in PARTS.items():
-        if only in {None, name}:
+        if only is None or name in only.split(","):
             start = time.process_time()
             result[name] = level(quick, lines) if part is level else part(quick)
             result[f"{name}_cpu_s"] = round(time.process_time() - start, 1)
@@ -332,13 +335,16 @@ def table(result: dict) -> str:
     for r in result.get("studies", []):
         lines.append(f"study: { {k: v for k, v in r.items() if k != 'found'} }")
     lines += [f"memory: {m}" for m in result.get("memory", [])]
+    for name in audit_statistics.PARTS:
+        found = result.get(name, [])
+        lines += [f"{name}: {row}" for row in (found if isinstance(found, list) else [found])]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few minutes on one core")
-    parser.add_argument("--only", choices=list(PARTS))
+    parser.add_argument("--only", help=f"parts, comma-separated: {', '.join(PARTS)}")
     parser.add_argument("--lines", type=Path, help="keep finished batches of the levels here and go on from them")
     options = parser.parse_args()
     result = run(options.quick, options.only, options.lines)
