@@ -19,13 +19,14 @@ from driftlaw.theory.bounds import Bound
 TWO = dl.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.5, 0.5])
 FAST = {"samples": 60, "density_samples": 2000, "path_samples": 2000}
 ONE_STEP = {
+    "Exponential Pinsker",
     "Proposition 3.1", "Proposition 3.1, reverse", "Proposition 3.1, N(0, I) start", "Equality for consistent fields",
     "Proposition 3.3", "Proposition 3.3, clean regime", "Theorem 3.4", "Sharp first order",
     "Gradient bound on eta", "Gradient bound", "Gradient bound, reverse",
 }  # fmt: skip
 IN_ANY = {"Minkowski", "Bracket"}
 FIELD = {"Score error, from below", "Gradient bound, reverse"}
-AGAINST_P = {"Innovation bracket", "Two-step floor", "Improved floor"}
+AGAINST_P = {"Innovation bracket", "Two-step floor", "Improved floor", "Floor by TV"}
 WHOLE = {"Theorem 4.2, additive", "Steady state, aligned", "Steady state, independent"}
 WHOLE_P = {"Proposition 4.1 (i)", "Proposition 4.1 (ii)", "Improved floor, limit", "Theorem 4.2, as displayed"}
 

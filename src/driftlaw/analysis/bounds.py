@@ -231,7 +231,8 @@ def _density_statements(run: _Run, in_p: Innovations | None) -> list[Statement]:
     history, rows = run.history, run.rows
     drift: Sequence[Estimate] = [g.divergence["chi2"] for g in history] if in_p is None else in_p.drift
     one_step_chi2 = [g.one_step["chi2"] for g in history]
-    found = list(against_p(rows, one_step_chi2, drift, None if in_p is None else in_p.sizes))
+    one_step_tv = [g.one_step["tv"] for g in history]
+    found = list(against_p(rows, one_step_chi2, one_step_tv, drift, None if in_p is None else in_p.sizes))
     if not run.paths_known:
         return found
     p0, tv, tails = diffuse(run.target, run.t0), [], []

@@ -108,6 +108,7 @@ def one_step(n: int, path: PathMeasures, evidence: Evidence) -> Iterator[Stateme
         bounds.proposition_3_3_clean(eta, ideal, None, m.chi2, evidence),
         bounds.theorem_3_4(ideal, None, m.chi2, evidence),
         bounds.sharp_first_order(eta, ideal, m.chi2),
+        bounds.exponential_pinsker(learned, m.kl_initial, m.tv, evidence),
         bounds.gradient_observability(m.gradient_energy, ideal, eta, exact=True),
         bounds.gradient_kl(learned, m.kl_initial, m.kl, exact=True),
         bounds.gradient_kl_reverse(m.gradient_energy, m.kl_initial_reverse, m.kl_reverse, exact=True),
@@ -177,13 +178,18 @@ def _audited(assumptions: Sequence[Assumption], kappa: Estimate, ideal: float) -
 
 
 def against_p(
-    rows: Rows, one_step_chi2: Sequence[Estimate], drift: Sequence[Estimate], J: Sequence[Estimate] | None
+    rows: Rows,
+    one_step_chi2: Sequence[Estimate],
+    one_step_tv: Sequence[Estimate],
+    drift: Sequence[Estimate],
+    J: Sequence[Estimate] | None,
 ) -> Iterator[Statement]:
     """Statements that compare chi2 against p with chi2 of one step.
 
     Args:
         rows: the policy.
         one_step_chi2: I_0..I_{N-1}, p_hat^{i+1} against q_i at the time where models are sampled.
+        one_step_tv: TV of the same laws.
         drift: D_1..D_N against p, infinite where they are.
         J: innovation energies in L^2(p); None where they are not finite.
     """
@@ -198,6 +204,7 @@ def against_p(
             both = total([drift[i], before.scaled((1 - a) ** 2)])
             yield Statement(i + 1, "p", bounds.two_step_floor(a, chi2, both))
             yield Statement(i + 1, "p", bounds.improved_floor(a, chi2, largest([before, drift[i]])))
+            yield Statement(i + 1, "p", bounds.floor_without_alpha(a, one_step_tv[i], largest([before, drift[i]])))
 
 
 def proposition_4_1(

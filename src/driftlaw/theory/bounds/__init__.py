@@ -1,6 +1,7 @@
 """Every bound and certificate beside what it needs and what was measured; numbers in, :class:`Bound` out.
 
 ``one_step``, ``gradient``: one generation. ``accumulated``, ``floors``, ``theorem_4_2``: many generations in chi2.
+``sharper``: T2 to T5.
 ``certificates``: many generations in TV, no smallness or tail assumption. ``assumptions``: the audit of A1-A5.
 """
 
@@ -36,6 +37,13 @@ from driftlaw.theory.bounds.one_step import (
     sharp_first_order,
     theorem_3_4,
 )
+from driftlaw.theory.bounds.sharper import (
+    discounted_gradient,
+    exponential_pinsker,
+    floor_without_alpha,
+    half_way_tv,
+    stein_floor,
+)
 from driftlaw.theory.bounds.statement import Assumption, Bound
 from driftlaw.theory.bounds.theorem_4_2 import (
     theorem_4_2_additive,
@@ -48,11 +56,15 @@ __all__ = [
     "Bound",
     "Evidence",
     "consistent_field_identity",
+    "discounted_gradient",
     "drift_bracket",
+    "exponential_pinsker",
+    "floor_without_alpha",
     "gradient_floor",
     "gradient_kl",
     "gradient_kl_reverse",
     "gradient_observability",
+    "half_way_tv",
     "improved_floor",
     "improved_limsup_floor",
     "innovation_bracket",
@@ -68,6 +80,7 @@ __all__ = [
     "proposition_4_1_sum",
     "sharp_first_order",
     "steady_state",
+    "stein_floor",
     "theorem_3_4",
     "theorem_4_2_additive",
     "theorem_4_2_displayed",
