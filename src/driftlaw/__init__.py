@@ -14,6 +14,7 @@ from driftlaw._version import __version__
 _NAMES = {
     "bounds": "driftlaw.analysis.bounds",
     "BoundsReport": "driftlaw.analysis.report",
+    "verify": "driftlaw.auditing.verification",
     "audit": "driftlaw.auditing.audit",
     "Audit": "driftlaw.auditing.record",
     "sketch": "driftlaw.auditing.sketching",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from driftlaw.auditing.audit import audit as audit
     from driftlaw.auditing.record import Audit as Audit
     from driftlaw.auditing.sketching import sketch as sketch
+    from driftlaw.auditing.verification import verify as verify
     from driftlaw.data.rows.open import open_rows as open_rows
     from driftlaw.data.rows.opened import Rows as Rows
     from driftlaw.errors import ConfigError as ConfigError

@@ -42,6 +42,7 @@ VERBS = {
     "sketch": Verb("sketch", "Summarise rows in one pass: driftlaw sketch rows.parquet -o rows.sketch", AUDIT),
     "plan": Verb("plan", "How much fresh data a budget needs: driftlaw plan --from audit/ --budget 0.1", AUDIT),
     "report": Verb("report", "Write the page of a run, sweep or audit again: driftlaw report runs/gmm", DATA),
+    "verify": Verb("verify", "Check every hash of a run, sweep, audit or sketch: driftlaw verify runs/gmm", DATA),
     "data": Verb("data", "Data sets with a name: what is here, and how to get the rest.", DATA),
 }
 

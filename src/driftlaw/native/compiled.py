@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from driftlaw.system.places import NoPlaceError, cache_folder, check_private
+
 #: -ffast-math would break the exponential; multiply-adds may be fused, sums may not be reordered.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-w")
 COMPILERS = ("c++", "g++", "clang++")
@@ -109,7 +111,10 @@ class Source:
 
     def path(self, compiler: Compiler) -> Path:
         """Where the library of this source, compiler and architecture lives."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "driftlaw"
+        try:
+            cache = cache_folder()
+        except NoPlaceError as error:
+            raise UnusableError(str(error)) from error
         key = hashlib.sha256(b"".join(file.read_bytes() for file in self.files))
         for part in (*FLAGS, *compiler.command, compiler.version, platform.system(), platform.machine()):
             key.update(b"\0" + part.encode())
@@ -128,7 +133,7 @@ class Source:
         """The library, compiled if need be, and the instruction set that it will use; not yet tried on numbers."""
         compiler = find_compiler()
         path = self.path(compiler)
-        if not path.exists():
+        if not _whole(path):  # loading a library that was cut short would end the process
             self.build(compiler, path)
         try:
             handle = self._open(path)
@@ -160,7 +165,10 @@ class Source:
                     timeout=600,
                     check=True,
                 )
+                mark = Path(folder) / "sha256"
+                mark.write_text(hashlib.sha256(target.read_bytes()).hexdigest())
                 target.replace(path)
+                mark.replace(path.with_suffix(".sha256"))
         except subprocess.CalledProcessError as failure:
             first = (failure.stderr or "").strip().splitlines() or [f"exit code {failure.returncode}"]
             raise UnusableError(f"{compiler.name} failed: {first[0]}") from failure
@@ -172,6 +180,15 @@ class Source:
         handle.driftlaw_isa.argtypes, handle.driftlaw_isa.restype = [], ctypes.c_int
         self.declare(handle)
         return handle
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library has the hash that lies beside it, and nobody else could have written it."""
+    try:
+        check_private(path)
+        return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError, NoPlaceError):
+        return False
 
 
 class Compiler(NamedTuple):

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -78,6 +79,8 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(document, dict):
             raise ValueError("it is not an object")
         digest = document.pop("sha256", None)
+        if digest is None and any("." not in k and re.fullmatch("[0-9a-f]{64}", str(v)) for k, v in document.items()):
+            raise ValueError("the name of its hash was changed")
         if digest is not None and digest != sha256(canonical_json(document).encode()):
             raise ValueError("it does not have the recorded hash")
     except (ValueError, OSError, RecursionError) as error:
