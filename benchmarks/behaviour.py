@@ -70,6 +70,10 @@ CHANGED: dict[str, str] = {
     **dict.fromkeys(
         ("audit*/generations/*/rows/precision*", "audit*/generations/*/rows/copied_p"), "new keys since 2e7f6a0"
     ),
+    **dict.fromkeys(
+        ("audit*/forecast/*", "audit*/dynamics/misfit*"),
+        "forecasts are medians and refused where they say nothing, misfits are new keys since e9307af",
+    ),
     "*/regime/name": '"undecided" is called "undetermined" since bdeb135',
     **dict.fromkeys(
         (

@@ -179,7 +179,7 @@ def test_audits_load(name):
         same([g.p_value.value for g in a.generations], wanted["p_value"])
         same([g.innovation.value for g in a.generations], wanted["innovation"])
         same([a.effective_alpha.value], [wanted["alpha"]])
-        same([e.value for e in a.forecast(3)], wanted["forecast"], rel=1e-6)
+        assert [e.is_refused for e in a.forecast(3)] == [True] * 3  # 0.1.0 still forecast from two generations
 
 
 @pytest.mark.parametrize("kind", ["arrays", "quadratic", "fourier", "table", "images"])
