@@ -123,7 +123,7 @@ def coverage(quick):
             hit += d.low <= truth <= d.high
             open_ends += np.isinf(d.high)
         out.append({"law": case, "drift": truth, "repetitions": reps, "covered": hit / reps,
-                    "no_upper_end": open_ends / reps})  # fmt: skip
+                    "no_upper_end": float(open_ends / reps)})  # fmt: skip
 
     for case, (law, k) in cases.items():
         for drift in (0.1, 0.5, 2.0):

@@ -127,6 +127,16 @@ def test_level_of_a_zipf_column():
     assert rejected <= 12
 
 
+@pytest.mark.parametrize("ones", [1, 2, 3])
+def test_a_column_of_one_rare_value_alone_is_judged(ones):
+    """One row of 300 that differs: the law of the drift has two points, and nothing divides by its variance."""
+    x, y = np.zeros((300, 1)), np.zeros((300, 1))
+    x[:ones] = 1.0
+    found = assess(Coordinates.of(Rows.of(x), [Rows.of(y)]), 1)
+    assert 0.05 < found.p.value <= 1
+    assert np.isfinite(found.floor.quantile(0.05))
+
+
 def test_a_new_value_is_found_by_counts():
     rng = np.random.default_rng(23)
     x, y = (np.column_stack([rng.standard_normal(m), np.zeros(m)]) for m in (8000, 300))

@@ -81,6 +81,7 @@ class Floor:
             variance = row_variance(*blocks.forms(metric, np.asarray(c.sets[0].mean)))
         sharp = n0 >= SHARP * r * max(1.0, (t1**2 + variance) / (t1**2 + 2.0 * t2))
         mean, square = relabelling_moments(n0, n, t1, t2, t1**2 + variance)
+        square = max(square, 1e-6 * mean**2)  # one rare value has a law of two points
         if inverted:
             total = mean * (1.0 - mean) / square - 1.0
             a, b, unit = mean * total, (1.0 - mean) * total, w.factor * per * (N - 2.0)
