@@ -48,6 +48,7 @@ _NAMES = {
     "run": "driftlaw.loop.run",
     "Measures": "driftlaw.loop.study",
     "Study": "driftlaw.loop.study",
+    "register": "driftlaw.kinds",
     "Sweep": "driftlaw.loop.sweep",
     "sweep": "driftlaw.loop.sweep",
     "compare_laws": "driftlaw.measure.laws.divergence",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from driftlaw.errors import RunLockedError as RunLockedError
     from driftlaw.errors import StorageError as StorageError
     from driftlaw.estimate import Estimate as Estimate
+    from driftlaw.kinds import register as register
     from driftlaw.learn.command import Command as Command
     from driftlaw.learn.denoiser.learner import Denoiser as Denoiser
     from driftlaw.learn.denoiser.pipeline import from_diffusers as from_diffusers

@@ -11,6 +11,7 @@ Every failure is a :class:`~driftlaw.errors.ConfigError` that names the part, th
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -124,6 +125,7 @@ class Kinds:
         kinds: makers by kind; a maker is a class or function, or ``"module:name"`` of one that is imported when it is
             first used, so that listing kinds imports nothing.
         methods: what an object must have to be taken as a member as it is.
+        group: entry-point group in which installed packages name kinds of their own; read when a kind is not known.
 
     Example:
         >>> from driftlaw.kinds import ESTIMATORS
@@ -133,17 +135,36 @@ class Kinds:
         GaussianMLE(unbiased=False, ridge=0.0, t0=0.0)
     """
 
-    def __init__(self, family: str, kinds: Mapping[str, Callable[..., Any] | str], methods: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        family: str,
+        kinds: Mapping[str, Callable[..., Any] | str],
+        methods: Iterable[str] = (),
+        group: str | None = None,
+    ) -> None:
         self.family = family
         self.methods = tuple(methods)
         self._makers = dict(kinds)
+        self._group = group
 
     def __contains__(self, kind: object) -> bool:
-        return isinstance(kind, str) and kind in self._makers
+        if not isinstance(kind, str):
+            return False
+        if kind not in self._makers:
+            self._discover()
+        return kind in self._makers
 
     def names(self) -> tuple[str, ...]:
         """All kinds."""
+        self._discover()
         return tuple(self._makers)
+
+    def _discover(self) -> None:
+        """Add the kinds of installed packages, once; a kind that is known already stays."""
+        group, self._group = self._group, None
+        for point in importlib.metadata.entry_points(group=group) if group else ():
+            if ":" in point.value:
+                self._makers.setdefault(point.name, point.value)
 
     def accepts(self, obj: object) -> bool:
         """Whether an object (or a class, for its instances) has the family's methods."""
@@ -173,6 +194,7 @@ class Kinds:
         Raises:
             ConfigError: unknown, with the nearest valid name and `more` to do, or one that cannot be imported.
         """
+        _ = kind in self  # kinds of installed packages
         name = known(f"{self.family} kind", kind, self._makers, more)
         maker = self._makers[name]
         if isinstance(maker, str):

@@ -7,10 +7,12 @@ import sys
 import textwrap
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 import driftlaw as dl
+from driftlaw.config import Kinds
 from driftlaw.errors import ConfigError
 from driftlaw.loop.own import own_parts
 from driftlaw.loop.sweep import Cell, cells, find
@@ -163,3 +165,65 @@ def test_an_adaptive_run_is_opened_with_the_rows_it_had(tmp_path):
     fresh, _ = OpenRun(history).setting.rows
     assert list(fresh[:2]) == [g.fresh for g in history]
     assert len(OpenRun(history).setting.decided) == 2
+
+
+@dataclass(frozen=True)
+class Registered(Triple):
+    """An own class that is a kind of its own."""
+
+    kind = "test-triple"
+
+
+def test_a_registered_class_is_rebuilt_as_itself(tmp_path):
+    dl.register("test-triple", Registered)
+    mine = study(Registered())
+    assert not own_parts(mine)
+    list(dl.run(mine, out=tmp_path / "run"))
+    assert type(dl.load(tmp_path / "run").study().estimator) is Registered
+    with pytest.raises(ConfigError, match="no class of an estimator, policy or source"):
+        dl.register("test-odd", int)
+
+
+def test_kinds_of_installed_packages_are_found(tmp_path, monkeypatch):
+    folder = tmp_path / "wide-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: wide\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[driftlaw.tests]\ninstalled = driftlaw.learn.kde:KDE\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    kinds = Kinds("estimator", {}, group="driftlaw.tests")
+    assert "installed" in kinds
+    assert kinds.build({"kind": "installed", "bandwidth": 0.5}) == dl.KDE(0.5)
+
+
+class Greedy:
+    """Grows by one block a generation, and weighs the last model more than one block."""
+
+    grows = True
+
+    def rows(self, N):
+        fresh, mixing = np.zeros(N), np.zeros((N, N + 1))
+        for i in range(N):
+            mixing[i, i] = 1.0
+        return fresh, mixing
+
+    def config(self):
+        return {"kind": "test-greedy"}
+
+
+def test_a_policy_that_takes_more_rows_than_are_stored_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="takes 120 rows of generation 1 to train generation 2, but 60 are stored"):
+        dl.run(study(policy=Greedy()), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_history_gives_its_models(tmp_path):
+    mine = study(Triple())
+    list(dl.run(mine, out=tmp_path / "own"))
+    history = dl.load(tmp_path / "own")
+    with pytest.raises(ConfigError, match=r"Triple of your own"):
+        history.model(1)
+    variance = float(history.model(1, study=mine).sample(4000, torch.Generator().manual_seed(0)).var())
+    assert 4 < variance < 18  # 9 for 60 rows of variance 1: beyond 5 standard errors of 120 values
+    (tmp_path / "own" / "generations" / "001" / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(dl.CorruptFileError):
+        history.model(1, study=mine)

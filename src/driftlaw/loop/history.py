@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from driftlaw.errors import InputError
+from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import Estimator, Model
+from driftlaw.loop.own import refuse
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors
 from driftlaw.loop.study import Study
@@ -57,6 +58,27 @@ class History:
             TrustError: it names code or data, and is neither trusted nor signed by this user.
         """
         return self.directory.study(self.trust)
+
+    def model(self, index: int, study: Study | None = None) -> Model:
+        """The stored model p_hat^index, index >= 1, its file checked against the recorded hash.
+
+        Args:
+            index: generation.
+            study: the study of the run, where it holds an estimator of your own.
+
+        Raises:
+            ConfigError: an estimator of your own without its study, or another study.
+            CorruptFileError: its file is not the one that the run wrote.
+            TrustError: the run names code, and is neither trusted nor signed by this user.
+        """
+        if study is None:
+            refuse(self.manifest.get("own") or {}, "reading the model")
+        elif not study.is_described_by(self.config):
+            raise ConfigError("the study given is not that of the run", "give the one that it was started with")
+        name = "weights.safetensors"
+        self.directory.verify(index, {k: v for k, v in self[index].files.items() if k == name})
+        study = study or self.study()
+        return read_model(self.directory, study.estimator, study.source.shape, index)
 
     def samples(self, index: int) -> np.ndarray:
         """Rows kept of p_hat^index, ``[n, ...]`` float32; index 0 gives the real rows of generation 0."""

@@ -44,7 +44,8 @@ def refuse(parts: dict[str, str], verb: str) -> None:
     for name, cls in parts.items():
         raise ConfigError(
             f"the {name} is a {cls} of your own; its configuration does not rebuild it, so {verb} would use another",
-            f"give the study that holds it (study=...), or make it a kind of its own with dl.register('{name}', ...)",
+            "give the study that holds it (study=...), or make it a kind of its own: "
+            f"dl.register(kind, {cls.rpartition('.')[2]})",
         )
 
 

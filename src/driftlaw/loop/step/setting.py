@@ -24,7 +24,7 @@ from torch import Tensor
 from driftlaw import seeding
 from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
-from driftlaw.errors import ConfigError, DataExhaustedError
+from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.feature_kinds import is_network
@@ -71,6 +71,7 @@ class Setting:
             check(study.source.shape, self.device)
         if self.grows and study.mixing == "multinomial":
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
+        self._check_blocks()
         certain = study.generations if self.adaptive is None else 1  # an adaptive policy decides the others later
         needed, size = self.fresh_before(certain + 1), study.source.size
         if size is not None and needed > size and not study.reuse:
@@ -83,6 +84,19 @@ class Setting:
             feature_space.check(self)  # training one waits until its weights can be stored
         else:
             _ = self.reference
+
+    def _check_blocks(self) -> None:
+        """Refuse a policy that takes more rows of one generation than are stored of it."""
+        stored = self.study.samples
+        for index in range(2, self.study.generations + 1 if self.adaptive is None else 2):
+            taken = self.counts(index)[1]
+            if len(taken) and int(taken.max()) > stored:
+                j = int(taken.argmax())
+                raise ConfigError(
+                    f"the policy takes {taken[j]} rows of generation {j} to train generation {index}, "
+                    f"but {stored} are stored of each",
+                    f"give it a weight of at most {stored / int(sum(self.counts(index)[1]) + self.counts(index)[0]):g}",
+                )
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -241,6 +255,8 @@ def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Line
         if count:
             rows = past.samples(j)
             order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
+            if count > len(rows):
+                raise InputError(f"generation {index} needs {count} rows of generation {j}, {len(rows)} are stored")
             parts.append(rows[order[:count]])
     models = {j: int(c) for j, c in enumerate(mixed) if j > 0 and c}
     kept = int(mixed[0])
