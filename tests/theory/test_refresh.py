@@ -164,3 +164,8 @@ def test_schedule_is_never_extended_silently():
 def test_rows_of_a_user_are_checked(fresh, mixing, message):
     with pytest.raises(InputError, match=message):
         check_rows(fresh, mixing)
+
+
+def test_a_horizon_beyond_memory_is_refused_with_its_size():
+    with pytest.raises(InputError, match=r"100000 generations need 74.5 GiB"):
+        FixedFraction(0.5).rows(100_000)

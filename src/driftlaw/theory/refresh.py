@@ -34,10 +34,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from driftlaw.config import Described, shown
-from driftlaw.errors import ConfigError, InputError
+from driftlaw.errors import ConfigError, InputError, LimitError
 from driftlaw.kinds import POLICIES
 
 Array = NDArray[np.float64]
+#: Most generations; their weights are a square of numbers, 0.75 GiB for these.
+LONGEST = 10_000
 #: How far a row of weights may be from summing to one.
 SUM_TOLERANCE: float = 1e-9
 
@@ -64,6 +66,11 @@ def check_horizon(N: int) -> int:
     """`N` if it is a positive whole number of generations, otherwise `InputError`."""
     if isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 1:
         raise InputError(f"the number of generations must be a whole number >= 1, got {N!r}", "use N = 1, 2, ...")
+    if int(N) > LONGEST:
+        raise LimitError(
+            f"{int(N)} generations need {8 * int(N) ** 2 / 2**30:.3g} GiB for their mixing weights alone",
+            f"use at most {LONGEST}",
+        )
     return int(N)
 
 
