@@ -24,7 +24,8 @@ from driftlaw.reproduce.mixture.study import StudyNumbers, measure_runs, paper_s
 
 def reproduce(
     figures: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIGURE]...", help=f"{', '.join(loop.FIGURES)}; none means all.")
+        list[str] | None,
+        typer.Argument(metavar="[FIGURE]...", help=f"{', '.join(loop.FIGURES)}; none means all. Alone: laws."),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper/--population", help="Finite runs, or the closed recursion of laws (default).")
@@ -54,6 +55,9 @@ def reproduce(
     """Make the figures of arXiv 2602.16601 again and say, claim by claim, what stands."""
     from driftlaw.reproduce.pages import page as report
 
+    if figures == ["laws"]:
+        show_laws(seed, as_json)
+        return
     if images and paper:
         raise InputError("--images and --paper were both given", "--paper is the finite mixture study; choose one")
     names = loop.check_names(figures or [], images)
@@ -130,6 +134,25 @@ def show(found: loop.Reproduction, page: Path, folder: Path, as_json: bool) -> N
             table.add_row("", n.what, str(n.measured), "" if n.expected is None else f"compared with {n.expected:.4g}")
         out.print(table)
     out.print(f"report {page}", soft_wrap=True)
+
+
+def show_laws(seed: int, as_json: bool) -> None:
+    """Simulate published closed forms and print them beside their formulas."""
+    from driftlaw.reproduce.laws import laws
+
+    found = laws(seed)
+    if as_json:
+        print_json({"seed": seed, "laws": [law.to_json() for law in found]})
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for heading in ("law", "formula", "expected", "measured", "z", "source"):
+        table.add_column(heading)
+    for law in found:
+        z = f"{law.z:+.1f}" if law.agrees else f"[red]{law.z:+.1f}[/]"
+        table.add_row(
+            law.name, law.formula, f"{law.expected:.4g}", str(law.measured).replace("[", "\\["), z, law.source
+        )
+    out.print(table)
 
 
 def check_numbers(alphas: list[float], target_se: float) -> None:
