@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 import yaml
 from PIL import Image
 
@@ -315,3 +316,17 @@ def test_drawn_samples():
         Command("x").load(model.state(), (3,))
     with pytest.raises(InputError, match=r"the state holds net.weight \[8, 2\]"):
         Command("x").load({"net.weight": x}, (2,))
+
+
+def test_rows_of_a_program_are_stored_once_and_read_back(tmp_path):
+    made = study(tmp_path, program(tmp_path))
+    list(dl.run(made, tmp_path / "run"))
+    history = dl.load(tmp_path / "run")
+    for g in history:
+        folder = tmp_path / "run" / "generations" / f"{g.index:03d}"
+        stored = load_file(folder / "weights.safetensors")
+        assert stored == {}, "the rows lie in samples.npy"
+        model = history.model(g.index)
+        assert (model.rows.numpy() == history.samples(g.index)).all()
+    with pytest.raises(InputError, match="generations 1"):
+        history.model(99)

@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.own import refuse
 from driftlaw.loop.record import Generation
-from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors
+from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors, write_tensors
 from driftlaw.loop.study import Study
 
 if TYPE_CHECKING:
@@ -120,6 +123,24 @@ class History:
         return pd.DataFrame(rows).set_index("generation") if rows else pd.DataFrame()
 
 
+def write_model(folder: Path, model: Model, samples: Tensor) -> str:
+    """Store a model beside the samples of its generation; returns the hash of its file.
+
+    A model that is its samples (a program's, a function's) refers to them instead of storing them twice.
+
+    Args:
+        folder: of the generation.
+        model: what was learned.
+        samples: its rows, which lie in ``samples.npy``.
+    """
+    tensors, meta = model.state(), dict[str, Any]()
+    for name, tensor in tensors.items():
+        if tensor.shape == samples.shape and tensor.dtype == samples.dtype and torch.equal(tensor.cpu(), samples):
+            meta = {"is_samples": name}
+    tensors = {name: tensor for name, tensor in tensors.items() if name != meta.get("is_samples")}
+    return write_tensors(folder / "weights.safetensors", tensors, meta)
+
+
 def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, ...], index: int) -> Model:
     """The stored model p_hat^index of a run, index >= 1.
 
@@ -132,7 +153,10 @@ def read_model(directory: RunDirectory, estimator: Estimator, shape: tuple[int, 
     Raises:
         CorruptFileError: the file of its weights is damaged.
     """
-    tensors, _ = read_tensors(directory.folder(index) / "weights.safetensors")
+    folder = directory.folder(index)
+    tensors, meta = read_tensors(folder / "weights.safetensors")
+    if "is_samples" in meta:
+        tensors[str(meta["is_samples"])] = torch.from_numpy(read_array(folder / "samples.npy"))
     return estimator.load(tensors, shape)
 
 

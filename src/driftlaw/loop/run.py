@@ -30,7 +30,7 @@ import driftlaw
 from driftlaw.errors import ConfigError, CorruptFileError
 from driftlaw.files import make_folder, sha256
 from driftlaw.learn.estimator import Model
-from driftlaw.loop.history import read_model
+from driftlaw.loop.history import read_model, write_model
 from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.record import Generation
 from driftlaw.loop.step import adapt
@@ -46,7 +46,6 @@ from driftlaw.loop.store import (
     read_json,
     write_array,
     write_json,
-    write_tensors,
 )
 from driftlaw.loop.study import Study
 from driftlaw.loop.trust import COMMENT, SIGNATURE, sign, signature_in
@@ -211,7 +210,7 @@ class Recursion:
         start = time.perf_counter()
         files |= {
             "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
-            "weights.safetensors": write_tensors(folder / "weights.safetensors", outcome.model.state()),
+            "weights.safetensors": write_model(folder, outcome.model, outcome.samples),
         }
         damage = tuple(d for d in (checkpoint.damage, chunks.damage) if d)
         record = replace(outcome.record, files=files, warnings=outcome.record.warnings + self._differences + damage)
