@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 import driftlaw as dl
 from driftlaw.errors import ConfigError, InputError
