@@ -381,7 +381,7 @@ def test_the_same_samples_as_the_pipelines_own_scheduler():
     pipeline = tiny_pipeline()
     model = pipeline_generator(pipeline)
     x = start = rows(2, 1, 8, 8, seed=4)
-    import driftlaw.learn.denoiser.generator as module
+    from driftlaw.process import ddpm as module
 
     noises, g = [], torch.Generator().manual_seed(1)
     with torch.no_grad():

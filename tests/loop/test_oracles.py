@@ -142,7 +142,7 @@ def test_a_model_that_returns_nan_stops_the_run_with_nothing_half_written(tmp_pa
             return x
 
     study = dl.Study(source=PAPER, estimator=Broken(), policy=0.5, samples=30, generations=2, measures={"samples": 0})
-    with pytest.raises(InputError, match=r"generation 1 returned 1 of 30 samples.*first row 7"):
+    with pytest.raises(InputError, match=r"1 of 30 samples of generation 1.*the first is row 7"):
         list(dl.run(study, tmp_path / "run"))
     assert len(dl.load(tmp_path / "run")) == 0
     assert not (tmp_path / "run/generations/001/samples.npy").exists()

@@ -58,7 +58,7 @@ def check_private(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise NoPlaceError(f"{path} cannot be used ({error.strerror})") from error
+        raise NoPlaceError(f"{path} cannot be used ({error.strerror}); set XDG_CACHE_HOME") from error
     if found.st_mode & stat.S_IWOTH:
         raise NoPlaceError(f"{path} can be written by everybody; run chmod o-w on it, or set XDG_CACHE_HOME")
     if found.st_uid not in {os.geteuid(), 0}:
