@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from driftlaw.errors import InputError
-from driftlaw.numerics.rows import check_finite, fitting
+from driftlaw.numerics.memory import fitting
+from driftlaw.numerics.rows import check_finite
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (6, 1, 2, 2)])

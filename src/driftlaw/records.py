@@ -43,10 +43,13 @@ class Record:
 
     #: Properties that are written for readers, too, and not read.
     json_extra: ClassVar[tuple[str, ...]] = ()
+    #: Fields that are not written: such a document is not read back.
+    json_hidden: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON document."""
-        names = (*(f.name for f in fields(self)), *self.json_extra)  # type: ignore[arg-type]
+        own = (f.name for f in fields(self) if f.name not in self.json_hidden)  # type: ignore[arg-type]
+        names = (*own, *self.json_extra)
         return {name: encode(getattr(self, name)) for name in names}
 
     @classmethod

@@ -92,7 +92,7 @@ def test_a_large_offset_does_not_eat_the_digits():
 def test_blocks_do_not_change_anything(monkeypatch):
     x = table(50)
     whole = ArraySource(x)
-    monkeypatch.setattr(finite_module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(finite_module, "fitting", lambda row_bytes: 7)
     torch.testing.assert_close(ArraySource(x).scale, whole.scale, rtol=1e-14, atol=0)
     x[13, 1], x[48, 0] = np.nan, np.inf
     with pytest.raises(InputError, match=r"2 of 50 rows .* the first is row 13"):

@@ -20,7 +20,6 @@ from PIL import Image
 
 import driftlaw as dl
 from driftlaw.data import build, cifar10, digits, fashion_mnist, fetch_named
-from driftlaw.data.sets import fetch as fetch_module
 from driftlaw.data.sets import public
 from driftlaw.data.sets.fetch import fetch
 from driftlaw.data.sets.formats import read_cifar_binary, read_idx
@@ -463,12 +462,12 @@ def test_bad_downloads_leave_nothing(server, tmp_path):
     content = b"x" * 1000
     server.files["/a.bin"] = content
     path = tmp_path / "a.bin"
-    with pytest.raises(DataNotFoundError, match=rf"a.bin sent has SHA-256 {sha(content)}, expected 0000"):
+    with pytest.raises(DataNotFoundError, match=rf"a.bin sent has another SHA-256.*{'0' * 64}.*{sha(content)}"):
         fetch(address(server, "a.bin"), path, "0" * 64)
-    with pytest.raises(DataNotFoundError, match=r"nothing.bin cannot be downloaded \(HTTP Error 404"):
+    with pytest.raises(DataNotFoundError, match=r"nothing.bin cannot be downloaded \(404 Client Error"):
         fetch(address(server, "nothing.bin"), path, sha(content))
     server.promise = 500
-    with pytest.raises(DataNotFoundError, match=r"truncated: 1000 of 1500 bytes|cannot be downloaded"):
+    with pytest.raises(DataNotFoundError, match=r"cannot be downloaded .*1000 bytes read, 500 more expected"):
         fetch(address(server, "a.bin"), path, sha(content))
     with pytest.raises(DataNotFoundError, match="not a web address"):
         fetch(f"file://{tmp_path}/x", path, "0" * 64)
@@ -479,21 +478,18 @@ def test_a_download_that_stops_before_its_hash_could_tell(server, tmp_path):
     """The length is checked on its own: here the hash of the part is the expected one."""
     server.files["/a.bin"] = b"half"
     server.promise = 4
-    with pytest.raises(DataNotFoundError, match="truncated: 4 of 8 bytes"):
+    with pytest.raises(DataNotFoundError, match="4 bytes read, 4 more expected"):
         fetch(address(server, "a.bin"), tmp_path / "a.bin", sha(b"half"))
 
 
-def test_no_network_and_no_space(server, tmp_path, monkeypatch):
+def test_no_network_and_no_place(server, tmp_path):
     with pytest.raises(DataNotFoundError, match=r"cannot be downloaded .*Check the network"):
         fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin", "0" * 64)
     server.files["/a.bin"] = b"x"
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fetch_module.tempfile, "mkstemp", full)
-    with pytest.raises(StorageError, match=r"a.bin cannot be written .*No space left"):
-        fetch(address(server, "a.bin"), tmp_path / "a.bin", sha(b"x"))
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"a.bin cannot be written .*file"):
+        fetch(address(server, "a.bin"), tmp_path / "file" / "a.bin", sha(b"x"))
 
 
 def test_fashion_mnist_is_fetched_once(nothing_here, server, monkeypatch):

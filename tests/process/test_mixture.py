@@ -147,7 +147,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch, kind):
     t = torch.linspace(0, 2, 50, dtype=torch.float64)
     whole = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
     monkeypatch.setattr("driftlaw.process.laws.components.PASS_BYTES", 8 * 6 * 3 * 4 * 7)
-    monkeypatch.setattr("driftlaw.process.laws.components.IsotropicComponents.BLOCK", 3 * 7)
+    monkeypatch.setattr("driftlaw.process.laws.components.CACHE_BYTES", 2 * 8 * 3 * 7)
     assert law._components.rows == 7
     blocks = *law.evaluate(x, t), law.log_prob(x, t), law.score(x, t), law.responsibilities(x, t)
     for one, blocked in zip(whole, blocks, strict=True):

@@ -29,13 +29,12 @@ from driftlaw.measure.sets.memorisation import copied_p, memorisation
 from driftlaw.measure.sets.prdc import prdc
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.numerics.memory import fitting
 from driftlaw.records import Record
 from driftlaw.seeding import stream_seed
 
 #: Rows compared by nearest neighbours, real rows among which duplicates are looked for, images shown.
 COMPARED, SEARCHED, SHOWN = 600, 10_000, 16
-#: Most numbers of the rows that are held in memory at once.
-_NUMBERS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def take(stream: Rows, like: Sketch, whitening: Whitening, most: int, seed: int,
     salt, done = stream_seed(seed, "audit", name), 0
     chunks: list[Chunk] = []
     hashes: list[NDArray[np.float64]] = []
-    most = max(COMPARED, min(most, _NUMBERS // max(1, len(like.features.encoder.names))))
+    most = max(COMPARED, min(most, fitting(8 * len(like.features.encoder.names))))
     threshold = 1.0 if stream.rows is None else min(1.0, 1.1 * most / max(1, stream.rows) + 20.0 / max(1, stream.rows))
 
     def uniform(first: int, n: int) -> NDArray[np.float64]:

@@ -28,14 +28,13 @@ from driftlaw.measure.features.encoder import LARGEST
 from driftlaw.measure.sketch.blocks import hash64
 from driftlaw.measure.sketch.features import AUTO, SketchFeatures
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.numerics.memory import fitting
 from driftlaw.progress import Progress, silent
 from driftlaw.progress import part as fraction_of
 from driftlaw.seeding import stream_seed
 
 #: Share of the real rows that fits the features, and the most of them.
 SHARE, FIT_ROWS = 0.2, 50_000
-#: Most numbers of the fitting part (float64: 128 MiB).
-FIT_NUMBERS = 1 << 24
 BLOCKS = 32
 
 
@@ -294,4 +293,4 @@ def _uniform(first: int, n: int, salt: int) -> Array:
 def _most_rows(chunk: Chunk) -> int:
     """Most rows of the fitting part when a row has the numbers that those of `chunk` have."""
     width = len(chunk) if isinstance(chunk, dict) else chunk[:1].size
-    return min(FIT_ROWS, max(2, FIT_NUMBERS // max(1, width)))
+    return min(FIT_ROWS, fitting(2 * 8 * width, least=2))  # as read and as numbers

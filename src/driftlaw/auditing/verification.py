@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from driftlaw import files
 from driftlaw.auditing.record import FILE, Audit
@@ -16,10 +16,11 @@ from driftlaw.errors import DataNotFoundError, DriftlawError
 from driftlaw.loop.store import JOURNAL, MANIFEST, SUMMARY, RunDirectory, read_json, read_tensors
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.file import read as read_sketch
+from driftlaw.records import Record
 
 
 @dataclass
-class Verification:
+class Verification(Record):
     """What was checked.
 
     Args:
@@ -33,15 +34,12 @@ class Verification:
     checked: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
     unverifiable: list[str] = field(default_factory=list)
+    json_extra: ClassVar[tuple[str, ...]] = ("clean",)
 
     @property
     def clean(self) -> bool:
         """Whether nothing is damaged."""
         return not self.damaged
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {"clean": self.clean, **vars(self)}
 
     def check(self, path: Path, reading: Callable[[], object]) -> bool:
         """Note whether a file can be read with its hash."""

@@ -10,6 +10,7 @@ is a seeded permutation of row numbers; it depends on the number of rows and the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,10 +21,8 @@ from torch import Tensor
 
 from driftlaw.data.source import Batch
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
+from driftlaw.numerics.memory import fitting
 from driftlaw.seeding import numpy_generator
-
-#: Rows handled at once when a whole table is checked or measured.
-BLOCK_ROWS = 65_536
 
 Array = NDArray[Any]
 
@@ -198,8 +197,9 @@ def encode(raw: Array, location: Array, scale: Array) -> Tensor:
 
 
 def blocks(values: Array, index: Array | None = None) -> Iterator[tuple[int, Array]]:
-    """Pairs of first position and rows, at most `BLOCK_ROWS` at a time, so that a mapped file is never in memory."""
+    """Pairs of first position and rows, as many at a time as fit a pass, so that a mapped file is never in memory."""
     n = len(values) if index is None else len(index)
-    for start in range(0, n, BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, n)
+    step = fitting(8 * math.prod(values.shape[1:]))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
         yield start, np.asarray(values[start:stop] if index is None else values[index[start:stop]])

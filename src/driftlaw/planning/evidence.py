@@ -36,6 +36,7 @@ from driftlaw.loop.own import refuse
 from driftlaw.loop.step.adapt import Observer
 from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import MANIFEST
+from driftlaw.records import Record
 from driftlaw.theory.planning import SampleNoise
 
 #: Whatever innovations can be read from.
@@ -43,7 +44,7 @@ Source = History | Audit | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class PlanInputs:
+class PlanInputs(Record):
     """Innovations, as far as they are known.
 
     Args:
@@ -66,17 +67,11 @@ class PlanInputs:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        J = self.innovation
-        return {
-            "innovation": J.to_json() if isinstance(J, Estimate) else {"kind": "sample-noise", **vars(J)},
-            "alignment": self.alignment.to_json(),
-            "drift": None if self.drift is None else self.drift.to_json(),
-            "dimension": self.dimension if math.isfinite(self.dimension) else None,
-            "coordinates": self.coordinates,
-            "samples": self.samples,
-            "notes": list(self.notes),
-        }
+        """Strict JSON document; an infinite dimension is null."""
+        noise = {} if isinstance(self.innovation, Estimate) else {"kind": "sample-noise"}
+        document = super().to_json()
+        finite = self.dimension if math.isfinite(self.dimension) else None
+        return document | {"innovation": noise | document["innovation"], "dimension": finite}
 
 
 def read(source: Source, *, reference: str | None = None, seed: int = 0) -> PlanInputs:

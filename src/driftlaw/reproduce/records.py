@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
@@ -111,7 +111,7 @@ class FigureData:
 
 
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Record):
     """Everything that one ``driftlaw reproduce`` found.
 
     Args:
@@ -123,7 +123,5 @@ class Reproduction:
     settings: Mapping[str, Any]
     figures: tuple[FigureData, ...]
     claims: tuple[Claim, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping of settings and claims; the tables are files of their own."""
-        return {"settings": dict(self.settings), "claims": [c.to_json() for c in self.claims]}
+    #: The tables are files of their own.
+    json_hidden: ClassVar[frozenset[str]] = frozenset({"figures"})

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from driftlaw.errors import ConfigError
+from driftlaw.numerics.memory import CHUNK_BYTES, fitting
 
 Array = NDArray[Any]
 Chunk = Array | dict[str, Array]
@@ -21,8 +22,8 @@ Chunk = Array | dict[str, Array]
 Keep = Callable[[int, int], Array]
 Kind = Literal["vectors", "images", "table"]
 
-#: Numbers in one chunk, and most rows of one.
-NUMBERS, MOST_ROWS = 1 << 20, 65_536
+#: Most rows of one chunk.
+MOST_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def length(chunk: Chunk) -> int:
 
 def chunk_rows(numbers: int) -> int:
     """Rows in a chunk when a row has so many numbers."""
-    return max(1, min(MOST_ROWS, NUMBERS // max(1, numbers)))
+    return min(MOST_ROWS, fitting(8 * numbers, CHUNK_BYTES))
 
 
 def filtered(chunks: Iterable[Chunk], keep: Keep | None) -> Iterator[Chunk]:

@@ -17,9 +17,8 @@ from PIL import Image, ImageOps
 from driftlaw.data.rows.opened import Array, Chunk, Keep, Options, Rows
 from driftlaw.data.rows.places import Place, tally
 from driftlaw.errors import InputError
+from driftlaw.numerics.memory import CHUNK_BYTES
 
-#: Decoded bytes that are handed on at once.
-STREAM_BYTES = 1 << 22
 #: Pillow's modes that hold 8-bit grey values and 8-bit colours; anything deeper would lose bits in a conversion.
 GREY, COLOUR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 #: What Pillow raises for a file that it cannot decode.
@@ -160,7 +159,7 @@ class Pictures:
 
 
 class Batcher:
-    """Gathers equal images into chunks of about :data:`STREAM_BYTES`."""
+    """Gathers equal images into chunks of half a reader's budget, for bytes become wider numbers."""
 
     def __init__(self) -> None:
         self._held: list[Array] = []
@@ -168,7 +167,7 @@ class Batcher:
     def add(self, image: Array) -> Iterator[Chunk]:
         """One image; a chunk when enough have come."""
         self._held.append(image)
-        if len(self._held) * image.size >= STREAM_BYTES:
+        if len(self._held) * image.size >= CHUNK_BYTES // 2:
             yield from self.rest()
 
     def rest(self) -> Iterator[Chunk]:

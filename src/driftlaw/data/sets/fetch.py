@@ -1,22 +1,31 @@
-"""Downloads that are either complete and checked, or not there at all."""
+"""Downloads that are either complete and checked, or not there at all (pooch does the work)."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import http.client
-import os
-import tempfile
-import urllib.request
 from pathlib import Path
 
 from driftlaw.errors import DataNotFoundError, StorageError
-from driftlaw.progress import Progress, silent
-from driftlaw.progress import part as part_of
+from driftlaw.progress import Progress, part, silent
 
 #: Seconds without an answer after which a download is given up.
 TIMEOUT = 20.0
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
+
+
+class _Bar:
+    """Passes on what pooch tells a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.total, self.done = progress, 0, 0
+
+    def update(self, size: int) -> None:
+        self.done = min(self.done + size, self.total) if self.total else self.done + size
+        self.progress(part(self.done, self.total), f"{self.done >> 20} MiB")
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        """Nothing is left to draw."""
 
 
 def fetch(url: str, path: Path, sha256: str, progress: Progress = silent) -> Path:
@@ -32,38 +41,22 @@ def fetch(url: str, path: Path, sha256: str, progress: Progress = silent) -> Pat
         DataNotFoundError: no network, an incomplete download, or a wrong checksum; nothing is left behind.
         StorageError: the disk is full or not writable.
     """
+    import pooch
+    from requests import RequestException
+
     if not url.startswith(("https://", "http://")):
         raise DataNotFoundError(f"{url} is not a web address", "use http or https")
-    part: Path | None = None
+    download = pooch.HTTPDownloader(
+        progressbar=_Bar(progress), chunk_size=1 << 20, timeout=TIMEOUT, headers={"User-Agent": "driftlaw"}
+    )
+    pooch.get_logger().setLevel("WARNING")
     try:
-        digest, done = hashlib.sha256(), 0
-        request = urllib.request.Request(url, headers={"User-Agent": "driftlaw"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-            part = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                while block := response.read(1 << 20):
-                    file.write(block)
-                    digest.update(block)
-                    done += len(block)
-                    progress(part_of(done, total), f"{done >> 20} MiB")
-                file.flush()
-                os.fsync(file.fileno())
-        if total and done != total:
-            raise DataNotFoundError(f"the download of {url} is truncated: {done} of {total} bytes came", "try again")
-        if digest.hexdigest() != sha256:
-            raise DataNotFoundError(
-                f"what {url} sent has SHA-256 {digest.hexdigest()}, expected {sha256}",
-                "the file was changed or damaged on the way: try again, or get it from another place",
-            )
-        part.replace(path)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in _STORAGE:
-            raise StorageError(f"{path} cannot be written ({error})", "free space or choose another folder") from None
-        raise DataNotFoundError(f"{url} cannot be downloaded ({error})", "check the network") from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=download)
+    except RequestException as error:  # an OSError, too
+        raise DataNotFoundError(f"{url} cannot be downloaded ({error})", "check the network and try again") from None
+    except ValueError as error:
+        fix = "the file was changed or damaged on the way: try again, or get it from another place"
+        raise DataNotFoundError(f"what {url} sent has another SHA-256: {error}", fix) from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error})", "free space or choose another folder") from None
     return path

@@ -58,8 +58,8 @@ class Run(Protocol):
 
 #: Labelled rows that the classifier wants at least (and 20 for each class), and takes at most.
 FEWEST, MOST = 500, 40_000
-#: Size of a run's cache of features.
-CACHE_BYTES = 1 << 28
+#: Bytes on disk of a run's cache of features.
+DISK_BYTES = 1 << 28
 _FILES = ("classifier.safetensors", "classifier.json")
 
 
@@ -112,7 +112,7 @@ def of_run(
     folder = setting.folder
     if folder is None or not os.access(folder, os.W_OK):
         return found, notes
-    return CachedNetwork(found, FeatureCache(folder / "features" / "cache", CACHE_BYTES)), notes
+    return CachedNetwork(found, FeatureCache(folder / "features" / "cache", DISK_BYTES)), notes
 
 
 def penultimate(model: Classifier, device: str) -> FeatureNetwork:

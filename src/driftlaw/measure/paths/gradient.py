@@ -37,7 +37,8 @@ from driftlaw.estimate import Estimate
 from driftlaw.measure.paths.critic import DIRECTIONS, FOLDS, Critic, Draws, Folds, Frame, fit_fourier, fit_quadratic
 from driftlaw.measure.paths.neural_critic import Examples, Network, fit_network
 from driftlaw.measure.paths.path import ROWS, Horizon
-from driftlaw.numerics.rows import PASS_BYTES, check_finite, fitting
+from driftlaw.numerics.memory import fitting
+from driftlaw.numerics.rows import check_finite
 from driftlaw.process.schedule import alpha, variance
 from driftlaw.process.score import Checked, Field, Law, Score, checked
 from driftlaw.seeding import generator
@@ -46,10 +47,8 @@ from driftlaw.seeding import generator
 CriticName = Literal["polynomial", "fourier", "neural"]
 #: Fewest rows from which a critic can be fitted and evaluated.
 MIN_ROWS = 64
-#: Antithetic pairs from which a neural critic learns.
+#: Antithetic pairs from which a neural critic learns; in high dimension as many as fit a pass, at least an eighth.
 POOL = 32_768
-#: Numbers in their rows that lower it in high dimension, but not below an eighth.
-POOL_NUMBERS = PASS_BYTES // 8
 #: Gauss-Legendre nodes of a closed form's integral over time.
 NODES = 64
 
@@ -280,7 +279,7 @@ def _fit_neural(
 ) -> Network:
     """A network for what `critics` leave, on a pool of noised rows; a quarter of the rows decides when to stop."""
     cut = 3 * len(fit) // 4
-    size = min(POOL, max(POOL // 8, POOL_NUMBERS // fit[0].numel()))
+    size = min(POOL, max(POOL // 8, fitting(8 * fit[0].numel())))
 
     def pool(rows: Tensor, purpose: str, pairs: int) -> Examples:
         rounds = max(1, pairs // (noise.strata * len(rows)))

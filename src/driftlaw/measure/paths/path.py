@@ -40,7 +40,7 @@ from driftlaw.process.schedule import alpha, expand, log_grid, sigma
 from driftlaw.process.score import Field, Law, Perturbed, Score, as_score, checked
 from driftlaw.seeding import generator
 
-#: Rows evaluated at a time: bounds the memory, changes no distribution.
+#: Draws taken from a stream at a time: another value gives other numbers of the same law. Laws bound their own memory.
 ROWS = 8192
 #: A target standard error raises n at most by this factor, in at most so many stages after the pilot.
 MAX_GROWTH, STAGES = 64, 3

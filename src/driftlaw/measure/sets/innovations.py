@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.process.laws.law import ExactLaw
+from driftlaw.records import Record
 from driftlaw.seeding import generator
 
 Array = NDArray[Any]
@@ -39,7 +40,7 @@ BLOCKS = 20
 
 
 @dataclass(frozen=True)
-class Innovations:
+class Innovations(Record):
     """Innovations of generations 0..N-1 and the drift that they add up to.
 
     Args:
@@ -55,6 +56,8 @@ class Innovations:
     n: int
     method: str
     reference: str
+    json_hidden: ClassVar[frozenset[str]] = frozenset({"gram_blocks", "drift_blocks", "n", "method"})
+    json_extra: ClassVar[tuple[str, ...]] = ("gram", "gram_stderr", "drift", "sizes")
 
     @property
     def gram(self) -> Array:
@@ -91,16 +94,6 @@ class Innovations:
             return Estimate.refused(method, f"{what} has no value: innovations are not above their noise", self.n)
         stderr = float(np.sqrt((B - 1) / B * ((left - left.mean()) ** 2).sum()))
         return Estimate.normal(value, stderr, self.n, method, dof=B - 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
-        return {
-            "reference": self.reference,
-            "gram": self.gram.tolist(),
-            "gram_stderr": self.gram_stderr.tolist(),
-            "drift": [e.to_json() for e in self.drift],
-            "sizes": [e.to_json() for e in self.sizes],
-        }
 
 
 def density_innovations(

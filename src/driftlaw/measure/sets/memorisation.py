@@ -32,7 +32,7 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.fitted import as_rows
 from driftlaw.measure.sets.moments import proportion
-from driftlaw.numerics.rows import PAIR_BYTES
+from driftlaw.numerics.memory import PAIR_BYTES
 from driftlaw.seeding import generator
 
 #: keys of :func:`memorisation`

@@ -27,7 +27,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.features.fitted import as_rows
-from driftlaw.numerics.rows import PAIR_BYTES
+from driftlaw.numerics.memory import PAIR_BYTES
 
 #: groups of the jackknife
 _GROUPS = 20

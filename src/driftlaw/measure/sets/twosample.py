@@ -44,7 +44,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Z95, Estimate
 from driftlaw.measure.features.fitted import as_rows
-from driftlaw.numerics.rows import PAIR_BYTES
+from driftlaw.numerics.memory import PAIR_BYTES
 from driftlaw.seeding import generator
 
 Kernel = Callable[[Tensor, Tensor], Tensor]

@@ -28,7 +28,7 @@ from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch.named import NamedCounts
 from driftlaw.measure.sketch.spread import BlockSpread
-from driftlaw.numerics.rows import CACHE_BYTES, fitting
+from driftlaw.numerics.memory import CACHE_BYTES, fitting
 
 Array = NDArray[np.float64]
 

@@ -31,7 +31,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from driftlaw.numerics.rows import PASS_BYTES, fitting
+from driftlaw.numerics.memory import CACHE_BYTES, PASS_BYTES, fitting
 from driftlaw.process.draws import LawValues
 from driftlaw.process.schedule import alpha, expand, variance
 
@@ -119,9 +119,6 @@ class IsotropicComponents:
         variances: ``[K]``.
     """
 
-    #: Numbers in one temporary ``[n, K]``: few enough for the cache of a core.
-    BLOCK = 1 << 17
-
     def __init__(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
         self._log_weights, self._centre = weights.log(), weights @ means
         self._means = means - self._centre
@@ -131,7 +128,7 @@ class IsotropicComponents:
     @property
     def rows(self) -> int:
         """Points in one block."""
-        return max(1, self.BLOCK // len(self._means))
+        return fitting(2 * 8 * len(self._means), CACHE_BYTES)
 
     def log_joint(self, x: Tensor, t: Tensor) -> Tensor:
         """Logarithm of w_k times the component density, ``[n, K]``."""

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.native import kernel_sum as native
-from driftlaw.numerics.rows import PASS_BYTES, check_finite, fitting
+from driftlaw.numerics.memory import PASS_BYTES, fitting
+from driftlaw.numerics.rows import check_finite
 from driftlaw.process.draws import (
     LawValues,
     categorical,
@@ -88,7 +89,7 @@ class KernelMixture:
         InputError: no centres, wrong dtype or shape, NaN or infinite rows, a negative bandwidth, unusable weights.
 
     Assumptions: results have the dtype of the points. Float64 points: rounding only. Float32 points: see the module
-    docstring. Temporaries stay within :data:`~driftlaw.numerics.rows.PASS_BYTES` unless gradients are recorded.
+    docstring. Temporaries stay within :data:`~driftlaw.numerics.memory.PASS_BYTES` unless gradients are recorded.
 
     Example:
         >>> law = KernelMixture(torch.tensor([[-1.0], [1.0]]), bandwidth=0.5)
