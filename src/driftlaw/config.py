@@ -155,7 +155,7 @@ class Kinds:
         return kind in self._makers
 
     def names(self) -> tuple[str, ...]:
-        """All kinds."""
+        """Names of all kinds."""
         self._discover()
         return tuple(self._makers)
 

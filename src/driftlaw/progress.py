@@ -10,7 +10,7 @@ Progress = Callable[[float, str], None]
 
 
 def silent(fraction: float, text: str) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 def part(done: int, total: int | None) -> float:

@@ -47,7 +47,7 @@ class Record:
     json_hidden: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON document."""
+        """The document as strict JSON."""
         own = (f.name for f in fields(self) if f.name not in self.json_hidden)  # type: ignore[arg-type]
         names = (*own, *self.json_extra)
         return {name: encode(getattr(self, name)) for name in names}

@@ -86,13 +86,13 @@ class Statement(Record):
         return not gap <= CLEARLY * float(np.hypot(b.measured.stderr, b.value.stderr))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
+        """The document as strict JSON."""
         place = {"generation": self.generation, "where": self.reference, "beyond": self.beyond}
         return {**place, **self.bound.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Statement:
-        """Inverse of :meth:`to_json`."""
+        """Read the document that :meth:`to_json` writes."""
         place = {"generation": document.get("generation"), "reference": document.get("where")}
         return decode(cls, place | {"bound": document})
 
@@ -224,5 +224,5 @@ class BoundsReport(Record):
         return decode(cls, read_json(path, FORMAT, again), str(path), again)
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON document."""
+        """The document as strict JSON."""
         return {"format": FORMAT} | super().to_json()

@@ -58,7 +58,7 @@ class Rows:
 
     @property
     def N(self) -> int:  # noqa: N802 (the theory's letter)
-        """Number of generations."""
+        """N, the number of generations."""
         return len(self.fresh)
 
     @property

@@ -121,16 +121,26 @@ def audit(
     options = Options(
         None if columns is None else tuple(columns), key, size, mode, tuple(categorical), encoding, separator, skip_bad
     )
-    base, real_stream = _sketched(real, None, features, options, progress, "the real data", dimension=dimension,
-                                  categorical=categorical, seed=seed)  # fmt: skip
+    base, real_stream = _sketched(
+        real,
+        None,
+        features,
+        options,
+        progress,
+        "the real data",
+        dimension=dimension,
+        categorical=categorical,
+        seed=seed,
+    )
     names = rows.names_of(generations)
     opened = [_opened(g, base, options, n) for g, n in zip(generations, names, strict=True)]
     held_rows = None if holdout is None else _opened(holdout, base, options, "the holdout")
     if readable := [r for r in (real_stream, held_rows, *opened) if isinstance(r, Rows)]:
         refuse_unused(options, readable)
     sets = [_sketched(g, base, features, options, progress, n) for g, n in zip(opened, names, strict=True)]
-    held, held_stream = (None, None) if held_rows is None else _sketched(
-        held_rows, base, features, options, progress, "the holdout")  # fmt: skip
+    held, held_stream = (
+        (None, None) if held_rows is None else _sketched(held_rows, base, features, options, progress, "the holdout")
+    )
 
     whitening = Whitening.of(base)
     sketches = [s for s, _ in sets]
@@ -155,16 +165,37 @@ def audit(
         drift = test.drift
         found.append(
             GenerationAudit(
-                i, name, s.n, drift, floors[i - 1], Estimate(p, 0.0, p, p, single[i - 1].n, method), single[i - 1],
-                dynamics.innovation(c, i - 1), moved, nearby, _generation_warnings(base, s, whitening, test),
-                kept(beside[i - 1]), look, findings(drift, moved, beside[i - 1], nearby, look), test.flags,
+                i,
+                name,
+                s.n,
+                drift,
+                floors[i - 1],
+                Estimate(p, 0.0, p, p, single[i - 1].n, method),
+                single[i - 1],
+                dynamics.innovation(c, i - 1),
+                moved,
+                nearby,
+                _generation_warnings(base, s, whitening, test),
+                kept(beside[i - 1]),
+                look,
+                findings(drift, moved, beside[i - 1], nearby, look),
+                test.flags,
             )
-        )  # fmt: skip
+        )
     return Audit(
-        real={"name": _name(real, "the real data"), "n": base.n, "missing": base.missing,
-              "holdout": None if held is None else {"name": _name(holdout, "the holdout"), "n": held.n}},
-        features={"name": base.features.name, "dimension": base.features.dimension, "measured": whitening.rank,
-                  "fingerprint": base.features.fingerprint, "diagonal": whitening.diagonal},
+        real={
+            "name": _name(real, "the real data"),
+            "n": base.n,
+            "missing": base.missing,
+            "holdout": None if held is None else {"name": _name(holdout, "the holdout"), "n": held.n},
+        },
+        features={
+            "name": base.features.name,
+            "dimension": base.features.dimension,
+            "measured": whitening.rank,
+            "fingerprint": base.features.fingerprint,
+            "diagonal": whitening.diagonal,
+        },
         generations=tuple(found),
         innovation=innovation,
         alignment=alignment,
@@ -173,7 +204,7 @@ def audit(
         regime=_regime(dynamics, [g.drift for g in found]),
         dynamics=dynamics,
         warnings=tuple(dict.fromkeys(warnings)),
-    )  # fmt: skip
+    )
 
 
 def _name(data: Any, otherwise: str) -> str:

@@ -98,9 +98,19 @@ class Dynamics(Record):
             from_real: generation 1 was trained on real data alone. If not, its innovation is not comparable.
         """
         start = cls(
-            c.products, c.noise, c.rank, c.sizes, shared_rows, from_real, GRID, np.full(len(GRID), 1 / len(GRID)),
-            np.zeros(len(GRID)), np.zeros(len(GRID)), float(c.rank), Estimate.refused("", ""),
-        )  # fmt: skip
+            c.products,
+            c.noise,
+            c.rank,
+            c.sizes,
+            shared_rows,
+            from_real,
+            GRID,
+            np.full(len(GRID), 1 / len(GRID)),
+            np.zeros(len(GRID)),
+            np.zeros(len(GRID)),
+            float(c.rank),
+            Estimate.refused("", ""),
+        )
         wrong = find_misfit(c.products, c.noise, c.rank, shared_rows, from_real)
         if wrong is not None:
             start = replace(start, misfit=wrong.cause, misfit_at=wrong.at, misfit_size=wrong.size)
@@ -124,9 +134,7 @@ class Dynamics(Record):
                 given = given.warn(f"the recursion does not fit: {start.misfit_words}")
             one = np.array([1.0 - alpha])
             _, _, systematic, random = start._profile(one)
-            return replace(
-                fitted, rho=one, weight=np.ones(1), systematic=systematic, random=random, alpha=given
-            )  # fmt: skip
+            return replace(fitted, rho=one, weight=np.ones(1), systematic=systematic, random=random, alpha=given)
         # a likelihood of one squared Student variable with these degrees of freedom, as the interval's threshold has
         weight = (1.0 + ratio / dof) ** (-(dof + 1.0) / 2.0)
         if start.generations < least:
@@ -138,9 +146,7 @@ class Dynamics(Record):
         elif high - low > WIDEST:
             why = f"everything from {low:.2f} to {high:.2f} fits"
             found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
-        return replace(
-            fitted, weight=weight / weight.sum(), systematic=systematic, random=random, alpha=found
-        )  # fmt: skip
+        return replace(fitted, weight=weight / weight.sum(), systematic=systematic, random=random, alpha=found)
 
     @property
     def generations(self) -> int:

@@ -200,9 +200,16 @@ def measure_rows(
                 f"looked for among {len(real.z)} of {real.rows} real rows: copies of the others are not seen"
             )
     return RowMeasures(
-        found["recall"], found["coverage"], floor["recall"], floor["coverage"], duplicates,
-        _exemplars(generation, direction), found["precision"], floor["precision"], p,
-    )  # fmt: skip
+        found["recall"],
+        found["coverage"],
+        floor["recall"],
+        floor["coverage"],
+        duplicates,
+        _exemplars(generation, direction),
+        found["precision"],
+        floor["precision"],
+        p,
+    )
 
 
 def _exemplars(generation: Sample, direction: NDArray[np.float64]) -> Exemplars | None:

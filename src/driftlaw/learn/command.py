@@ -140,7 +140,7 @@ class Command(Described):
         return DrawnSamples(rows, str(self))
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DrawnSamples:
-        """Inverse of :meth:`DrawnSamples.state`."""
+        """Restore the model from :meth:`DrawnSamples.state`."""
         return load_rows(state, shape, str(self))
 
     def _write_job(self, folder: Path, keep: Path, data: Tensor, n: int, context: FitContext) -> Path:

@@ -79,7 +79,7 @@ class CallableEstimator:
         return DrawnSamples(check_drawn(rows, n, tuple(data.shape[1:]), str(self)), str(self))
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DrawnSamples:
-        """Inverse of :meth:`DrawnSamples.state`."""
+        """Restore the model from :meth:`DrawnSamples.state`."""
         return load_rows(state, shape, str(self))
 
     def config(self) -> dict[str, Any]:

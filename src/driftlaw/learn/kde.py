@@ -64,7 +64,7 @@ class KDE(Described):
         return KDEModel(KernelMixture(flat, self._width(flat)), self.t0, tuple(data.shape[1:]))
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> KDEModel:
-        """Inverse of :meth:`ExactModel.state`."""
+        """Restore the model from :meth:`ExactModel.state`."""
         check_state(state, ("centres", "bandwidth", "t0"), "centres", shape)
         return KDEModel(KernelMixture(state["centres"], float(state["bandwidth"])), float(state["t0"]), shape)
 

@@ -88,5 +88,5 @@ class MixtureEM(Described):
         return ExactModel(fitted, self.t0, tuple(data.shape[1:]), training)
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> ExactModel[GaussianMixture]:
-        """Inverse of :meth:`ExactModel.state`."""
+        """Restore the model from :meth:`ExactModel.state`."""
         return load_mixture(state, shape)

@@ -64,7 +64,7 @@ class Cost:
     disk_mib: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
+        """The document as strict JSON."""
         rows = [
             {
                 "generation": g.index,

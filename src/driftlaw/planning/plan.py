@@ -136,9 +136,21 @@ class Plan:
         """JSON-ready mapping (strict JSON: what does not exist is null)."""
         numbers = {
             name: _finite(getattr(self, name))
-            for name in ("alpha", "alpha_horizon", "value", "fresh_total", "smallest_feasible_budget", "budget",
-                         "confidence", "total_fresh", "innovation", "alignment", "start", "margin")
-        }  # fmt: skip
+            for name in (
+                "alpha",
+                "alpha_horizon",
+                "value",
+                "fresh_total",
+                "smallest_feasible_budget",
+                "budget",
+                "confidence",
+                "total_fresh",
+                "innovation",
+                "alignment",
+                "start",
+                "margin",
+            )
+        }
         return {
             "kind": "plan",
             "feasible": self.feasible,

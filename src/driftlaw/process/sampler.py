@@ -123,7 +123,7 @@ class Heun(Solver):
     def step(
         self, score: Score, x: Tensor, t: float, s: float, noise: Callable[[], Tensor], memory: Any
     ) -> tuple[Tensor, Any]:
-        """Deterministic."""
+        """One deterministic step."""
         a_t, a_s = float(alpha(t)), float(alpha(s))
         step = float(noise_ratio(s) - noise_ratio(t))
         slope = -float(sigma(t)) * score.score(x, t)
@@ -237,26 +237,34 @@ def sample(
 
 
 def euler_maruyama(
-    score: Score | Field, x: Tensor, grid: Tensor, generator: torch.Generator | None = None,
-    noise: Noise | None = None, progress: Progress | None = None,
-) -> Tensor:  # fmt: skip
-    """:func:`sample` by :class:`EulerMaruyama`."""
+    score: Score | Field,
+    x: Tensor,
+    grid: Tensor,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Sample by :func:`sample` with :class:`EulerMaruyama`."""
     return sample(score, x, grid, "euler_maruyama", generator, noise, progress)
 
 
 def exponential_integrator(
-    score: Score | Field, x: Tensor, grid: Tensor, generator: torch.Generator | None = None,
-    noise: Noise | None = None, progress: Progress | None = None,
-) -> Tensor:  # fmt: skip
-    """:func:`sample` by :class:`ExponentialIntegrator`."""
+    score: Score | Field,
+    x: Tensor,
+    grid: Tensor,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Sample by :func:`sample` with :class:`ExponentialIntegrator`."""
     return sample(score, x, grid, "exponential_integrator", generator, noise, progress)
 
 
 def heun(score: Score | Field, x: Tensor, grid: Tensor, progress: Progress | None = None) -> Tensor:
-    """:func:`sample` by :class:`Heun`."""
+    """Sample by :func:`sample` with :class:`Heun`."""
     return sample(score, x, grid, "heun", progress=progress)
 
 
 def multistep(score: Score | Field, x: Tensor, grid: Tensor, progress: Progress | None = None) -> Tensor:
-    """:func:`sample` by :class:`Multistep`."""
+    """Sample by :func:`sample` with :class:`Multistep`."""
     return sample(score, x, grid, "multistep", progress=progress)

@@ -64,7 +64,7 @@ def build(audit: Audit) -> str:
         p_text=p_text,
         warnings=list(_warnings(audit)),
         numbers=list(_numbers(audit)),
-    )  # fmt: skip
+    )
 
 
 def _study(audit: Audit) -> list[tuple[str, str]]:
@@ -133,9 +133,11 @@ def _numbers(audit: Audit) -> Iterable[tuple[str, str, Estimate]]:
     for g in audit.generations:
         yield from ((str(g.index), name, e) for name, e in _estimates(g))
     for name, e in (
-        ("effective α", audit.effective_alpha), ("memory", audit.memory), ("alignment κ", audit.alignment),
+        ("effective α", audit.effective_alpha),
+        ("memory", audit.memory),
+        ("alignment κ", audit.alignment),
         ("mean innovation", audit.innovation),
-    ):  # fmt: skip
+    ):
         yield "all", name, e
     for h, e in enumerate(audit.forecast(HORIZON), len(audit.generations) + 1):
         yield str(h), "forecast of the drift", e
@@ -143,11 +145,15 @@ def _numbers(audit: Audit) -> Iterable[tuple[str, str, Estimate]]:
 
 def _estimates(g: GenerationAudit) -> Iterable[tuple[str, Estimate]]:
     yield from (
-        ("drift", g.drift), ("real-vs-real floor", g.floor), ("p-value, adjusted", g.p_value),
-        ("p-value, this generation alone", g.p_value_single), ("innovation", g.innovation),
-        ("mean variance ratio", g.changes.spread.total), ("smallest variance ratio", g.changes.spread.smallest),
+        ("drift", g.drift),
+        ("real-vs-real floor", g.floor),
+        ("p-value, adjusted", g.p_value),
+        ("p-value, this generation alone", g.p_value_single),
+        ("innovation", g.innovation),
+        ("mean variance ratio", g.changes.spread.total),
+        ("smallest variance ratio", g.changes.spread.smallest),
         ("largest variance ratio", g.changes.spread.largest),
-    )  # fmt: skip
+    )
     for f in g.changes.features[:5]:
         yield f"shift of {f.name}", f.shift
     for c in g.changes.columns[:5]:
@@ -155,6 +161,9 @@ def _estimates(g: GenerationAudit) -> Iterable[tuple[str, Estimate]]:
         yield f"tail mass of {c.name}", c.tail
     if g.rows is not None:
         yield from (
-            ("recall", g.rows.recall), ("recall of real rows", g.rows.recall_floor), ("coverage", g.rows.coverage),
-            ("coverage of real rows", g.rows.coverage_floor), ("near-duplicates", g.rows.near_duplicates),
-        )  # fmt: skip
+            ("recall", g.rows.recall),
+            ("recall of real rows", g.rows.recall_floor),
+            ("coverage", g.rows.coverage),
+            ("coverage of real rows", g.rows.coverage_floor),
+            ("near-duplicates", g.rows.near_duplicates),
+        )

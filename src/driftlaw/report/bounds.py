@@ -37,12 +37,28 @@ _RANK = {"violated": 0, "not checkable from data": 1, "checked": 2}
 _READABLE = tuple(
     (re.compile(pattern), shown)
     for pattern, shown in (
-        (r"p_hat", "p̂"), (r"eps_hat", "ε̂"), (r"\beps\b", "ε"), (r"\balpha\b", "α"), (r"\beta\b", "η"),
-        (r"\bkappa\b", "κ"), (r"\bdelta", "δ"), (r"\bgamma\b", "γ"), (r"\|\|", "‖"), (r"[Cc]hi2\b", "χ²"),
-        (r"\^2\b", "²"), (r"\^4\b", "⁴"), (r"\^n\b", "ⁿ"), (r"_\{i\+1\}", "ᵢ₊₁"), (r"(?<=[DIJq])_i\b", "ᵢ"),
-        (r"(?<=D)_n\b", "ₙ"), (r"P_t0\b", "Pₜ₀"), (r"\bt0\b", "t₀"), (r" >= ", " ≥ "), (r" <= ", " ≤ "),
+        (r"p_hat", "p̂"),
+        (r"eps_hat", "ε̂"),
+        (r"\beps\b", "ε"),
+        (r"\balpha\b", "α"),
+        (r"\beta\b", "η"),
+        (r"\bkappa\b", "κ"),
+        (r"\bdelta", "δ"),
+        (r"\bgamma\b", "γ"),
+        (r"\|\|", "‖"),
+        (r"[Cc]hi2\b", "χ²"),
+        (r"\^2\b", "²"),
+        (r"\^4\b", "⁴"),
+        (r"\^n\b", "ⁿ"),
+        (r"_\{i\+1\}", "ᵢ₊₁"),
+        (r"(?<=[DIJq])_i\b", "ᵢ"),
+        (r"(?<=D)_n\b", "ₙ"),
+        (r"P_t0\b", "Pₜ₀"),
+        (r"\bt0\b", "t₀"),
+        (r" >= ", " ≥ "),
+        (r" <= ", " ≤ "),
     )
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,35 @@ from collections.abc import Iterator
 from markupsafe import Markup, escape
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}_^]|\d+(?:\.\d+)?|'|[A-Za-z]|\S")
-_LETTERS = {"alpha": "α", "beta": "β", "delta": "δ", "eta": "η", "varepsilon": "ε", "chi": "χ", "tau": "τ",
-            "Pi": "Π", "Gamma": "Γ", "kappa": "κ", "infty": "∞"}  # fmt: skip
-_OPERATORS = {"le": "≤", "ge": "≥", "Rightarrow": "⇒", "asymp": "≍", "sum": "∑", "int": "∫", "cdot": "·", "|": "‖",
-              "sup": "sup", "limsup": "lim sup", "min": "min", "max": "max", "ne": "≠", "to": "→"}  # fmt: skip
+_LETTERS = {
+    "alpha": "α",
+    "beta": "β",
+    "delta": "δ",
+    "eta": "η",
+    "varepsilon": "ε",
+    "chi": "χ",
+    "tau": "τ",
+    "Pi": "Π",
+    "Gamma": "Γ",
+    "kappa": "κ",
+    "infty": "∞",
+}
+_OPERATORS = {
+    "le": "≤",
+    "ge": "≥",
+    "Rightarrow": "⇒",
+    "asymp": "≍",
+    "sum": "∑",
+    "int": "∫",
+    "cdot": "·",
+    "|": "‖",
+    "sup": "sup",
+    "limsup": "lim sup",
+    "min": "min",
+    "max": "max",
+    "ne": "≠",
+    "to": "→",
+}
 _SPACES = {",": "0.17em", ";": "0.28em", "quad": "1em", " ": "0.25em"}
 _ACCENTS = {"hat": ("mover", "^"), "underline": ("munder", "_")}
 _IGNORED = {"textstyle", "displaystyle"}

@@ -58,8 +58,15 @@ def frontier_figure(plan: Plan) -> Markup:
     canvas = Canvas(340, 186)
     with canvas as axes:
         axes.grid(axis="both")
-        axes.plot(fresh, [p.constant for p in plan.frontier], color=COLOURS["muted"], linewidth=1.2,
-                  linestyle=(0, (4, 2)), marker="s", markersize=3)  # fmt: skip
+        axes.plot(
+            fresh,
+            [p.constant for p in plan.frontier],
+            color=COLOURS["muted"],
+            linewidth=1.2,
+            linestyle=(0, (4, 2)),
+            marker="s",
+            markersize=3,
+        )
         axes.plot(
             fresh, [p.best for p in plan.frontier], color=COLOURS["model"], linewidth=1.8, marker="o", markersize=4
         )

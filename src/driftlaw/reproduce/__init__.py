@@ -55,8 +55,10 @@ def check_names(names: Sequence[str], images: bool = False) -> tuple[str, ...]:
         if name not in FIGURES:
             raise InputError(f"unknown figure {name!r}", nearest(name, FIGURES))
         if (name in IMAGES) != images:
-            raise InputError(f"{name} is {'not ' if images else ''}made from image runs",
-                             f"{'leave out' if images else 'add'} --images")  # fmt: skip
+            raise InputError(
+                f"{name} is {'not ' if images else ''}made from image runs",
+                f"{'leave out' if images else 'add'} --images",
+            )
     return tuple(f for f in FIGURES if (f in IMAGES) == images and (f in names or not names))
 
 

@@ -140,10 +140,18 @@ def _prop_3_3(steps: Sequence[Step]) -> Claim:
     small = [s for s in steps if s.one_step["energy_ideal"].high <= 1]
     kept, seen = _observed_ratios(small)
     if not kept:
-        return Claim("prop-3.3", "fig3", "Proposition 3.3", _STATEMENT_3_3, "not measured in this run",
-                     "No generation has ε*² ≤ 1 and a finite χ².")  # fmt: skip
-    over = [Estimate.normal(r.value / s.one_step["observability"].value, r.stderr, r.n, "chi2 / (eta eps*^2)")
-            for r, s in zip(seen, kept, strict=True)]  # fmt: skip
+        return Claim(
+            "prop-3.3",
+            "fig3",
+            "Proposition 3.3",
+            _STATEMENT_3_3,
+            "not measured in this run",
+            "No generation has ε*² ≤ 1 and a finite χ².",
+        )
+    over = [
+        Estimate.normal(r.value / s.one_step["observability"].value, r.stderr, r.n, "chi2 / (eta eps*^2)")
+        for r, s in zip(seen, kept, strict=True)
+    ]
     worst, least = extreme(over, largest=False)
     holds = least.value + CLEAR * least.stderr >= 0.25
     return Claim(
@@ -324,8 +332,10 @@ def controlled_case(table: pd.DataFrame, seed: int) -> list[Claim]:
     numbers = [Number(f"path KL, β = {r['beta']:g}, {r['path']}", estimate_of(r), r["audit"]) for r in records]
     top = ceiling(seed).scaled((T - T0) / 2)
     numbers += [Number(f"ceiling of ε*²/2, β = {b:g}", top.scaled(b * b), v) for b, v in AUDIT.items()]
-    best = min(max(off(n.measured.value, n.expected or 1.0) for n in numbers if n.what.endswith(path))
-               for path in table.path.unique())  # fmt: skip
+    best = min(
+        max(off(n.measured.value, n.expected or 1.0) for n in numbers if n.what.endswith(path))
+        for path in table.path.unique()
+    )
     return [
         Claim(
             "controlled",

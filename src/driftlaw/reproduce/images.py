@@ -147,8 +147,12 @@ def image_figures(
             parts.append(_kept(path, settings, partial(_errors, run, cell, used, seed)))
         return _over_seeds(pd.concat(parts, ignore_index=True))
 
-    makers = {"fig2-images": ("eta", known), "fig8": ("samples", samples), "fig9": ("drift", drift),
-              "fig10": ("errors", errors)}  # fmt: skip
+    makers = {
+        "fig2-images": ("eta", known),
+        "fig8": ("samples", samples),
+        "fig9": ("drift", drift),
+        "fig10": ("errors", errors),
+    }
     return [FigureData(name, {table: make()}) for name, (table, make) in makers.items() if name in names]
 
 

@@ -49,7 +49,7 @@ def row(e: Estimate, **keys: Any) -> dict[str, Any]:
 
 
 def estimate_of(record: Mapping[Any, Any]) -> Estimate:
-    """Inverse of :func:`row`."""
+    """The estimate that :func:`row` wrote."""
     found = tuple(w for w in str(record["warnings"]).split(" | ") if w)
     value, stderr, low, high = (float(record[k]) for k in ("value", "stderr", "low", "high"))
     return Estimate(value, stderr, low, high, int(record["n"]), str(record["method"]), found)

@@ -202,10 +202,10 @@ class FileChunks:
             return None
 
     def save(self, index: int, rows: torch.Tensor, identity: str) -> None:
-        """Keep part `index`."""
+        """Keep part `index` of the document."""
         files.make_folder(self.folder)
         write_tensors(self.folder / f"{index:06d}.safetensors", {"rows": rows}, {"identity": identity})
 
     def clear(self) -> None:
-        """Remove all parts."""
+        """Remove all parts that were kept."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -176,8 +176,10 @@ def annealed_times(t0: float, rounds: int, decay: float | None = None) -> NDArra
         InputError: numbers out of range.
     """
     if rounds < 1 or not (0 < t0 < math.inf) or not (decay is None or 0 < decay <= 1):
-        raise InputError(f"no schedule of {rounds} rounds from t0 = {t0} with decay {decay}",
-                         "t0 > 0, decay in (0, 1], at least one round")  # fmt: skip
+        raise InputError(
+            f"no schedule of {rounds} rounds from t0 = {t0} with decay {decay}",
+            "t0 > 0, decay in (0, 1], at least one round",
+        )
     n = np.arange(rounds, dtype=np.float64)
     return t0 / (n + 1) if decay is None else t0 * decay**n
 

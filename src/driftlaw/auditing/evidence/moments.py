@@ -17,17 +17,17 @@ class Moments(Protocol):
 
     @property
     def n(self) -> int:
-        """Rows."""
+        """Number of rows."""
         ...
 
     @property
     def mean(self) -> Array:
-        """``[k]``."""
+        """Mean of each feature, ``[k]``."""
         ...
 
     @property
     def covariance(self) -> Array:
-        """``[k, k]``, unbiased."""
+        """Unbiased covariance of the features, ``[k, k]``."""
         ...
 
 

@@ -68,7 +68,7 @@ class MeanTest:
 
     @property
     def method(self) -> str:
-        """In words."""
+        """Name of the method, for estimates."""
         base = "pooled Hotelling's T2" if self.inverted else "squared distance in pooled units"
         extra = "" if math.isnan(self.unequal) else "; larger of pooled and unequal covariances"
         return f"{base} of {self.rank} directions against its permutation law (two moments){extra}"

@@ -76,7 +76,7 @@ class Checked:
     refused: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
+        """The document as strict JSON."""
         document = self.rows.to_json() | {"rows": self.count, "range": self.extent and list(self.extent)}
         for column in document["columns"]:
             seen = self.columns[column["name"]]

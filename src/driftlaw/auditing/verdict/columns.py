@@ -155,10 +155,18 @@ def _column(
     p = min(1.0, 2.0 * min(cells, min(1.0, min(exact) * len(exact))))
     method = "chi-squared test of the cells and exact tests of rare ones, Bonferroni"
     return ColumnAudit(
-        h.name, "numeric" if h.categories is None else "categorical", Estimate(p, 0.0, p, p, min(n0, n), method),
-        shift, spread, tails, inner, _share(absent, generation.n, "share of missing values"),
-        _share(real_absent, real.n, "share of missing values"), new, lost,
-    )  # fmt: skip
+        h.name,
+        "numeric" if h.categories is None else "categorical",
+        Estimate(p, 0.0, p, p, min(n0, n), method),
+        shift,
+        spread,
+        tails,
+        inner,
+        _share(absent, generation.n, "share of missing values"),
+        _share(real_absent, real.n, "share of missing values"),
+        new,
+        lost,
+    )
 
 
 def _moments(real: Sketch, generation: Sketch) -> dict[str, tuple[Estimate, Estimate]]:

@@ -120,8 +120,14 @@ def findings(
     return tuple(sorted(found, key=lambda f: (VERDICTS.index(f.word), f.p)))
 
 
-def verdict(names: Sequence[str], found: Sequence[Sequence[Finding]], floors: Sequence[Estimate], sizes: Sequence[int],
-            real: int, action: str) -> Verdict:  # fmt: skip
+def verdict(
+    names: Sequence[str],
+    found: Sequence[Sequence[Finding]],
+    floors: Sequence[Estimate],
+    sizes: Sequence[int],
+    real: int,
+    action: str,
+) -> Verdict:
     """The verdict of a line of generations: that of the last one, or of the worst before it where the last is not bad.
 
     Args:
@@ -160,9 +166,11 @@ def _nothing(floor: Estimate, n: int, real: int, last: int) -> Verdict:
     needed = -(-int(1.1 * smaller * sees / VISIBLE) // 10) * 10
     said = f"{smaller} rows are too few: only a drift above {sees:.2g} would usually have shown"
     return Verdict(
-        "undetermined", last, (said,),
+        "undetermined",
+        last,
+        (said,),
         f"Audit about {needed} rows of each set, or fewer features: then a drift above {VISIBLE} would show.",
-    )  # fmt: skip
+    )
 
 
 def _of_column(c: ColumnAudit, p: float) -> list[Finding]:

@@ -113,8 +113,9 @@ def _show(plan: Plan) -> None:
         bar = "█" * round(BAR * share) or ("▏" if share > 0.001 else "")
         table.add_row(str(n), f"{share:.1%}", bar, f"{drift:.4g}")
     out.print(table)
-    frontier = Table(f"fresh {plan.unit}", f"{plan.objective} drift, equal fractions", "best schedule", box=None,
-                     pad_edge=False)  # fmt: skip
+    frontier = Table(
+        f"fresh {plan.unit}", f"{plan.objective} drift, equal fractions", "best schedule", box=None, pad_edge=False
+    )
     for k in range(3):
         frontier.columns[k].justify = "right"
     for point in plan.frontier:

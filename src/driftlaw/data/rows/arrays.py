@@ -76,12 +76,18 @@ def form_of(shape: tuple[int, ...], dtype: Any) -> tuple[Kind, Callable[[Array],
     byte = np.dtype(dtype) == np.uint8
     if len(row) == 3 and row[2] in (1, 3, 4) and row[0] not in (1, 3, 4):
         if row[2] == 4:
-            return "images", lambda x: np.ascontiguousarray(x[..., :3].transpose(0, 3, 1, 2)), (3, *row[:2]), (
-                "rows of shape [h, w, 4] are read as images, transposed to [c, h, w], without the alpha channel"
-            )  # fmt: skip
-        return "images", lambda x: np.ascontiguousarray(x.transpose(0, 3, 1, 2)), (row[2], *row[:2]), (
-            "rows of shape [h, w, c] are read as images and transposed to [c, h, w]"
-        )  # fmt: skip
+            return (
+                "images",
+                lambda x: np.ascontiguousarray(x[..., :3].transpose(0, 3, 1, 2)),
+                (3, *row[:2]),
+                ("rows of shape [h, w, 4] are read as images, transposed to [c, h, w], without the alpha channel"),
+            )
+        return (
+            "images",
+            lambda x: np.ascontiguousarray(x.transpose(0, 3, 1, 2)),
+            (row[2], *row[:2]),
+            ("rows of shape [h, w, c] are read as images and transposed to [c, h, w]"),
+        )
     if len(row) == 2 and byte:
         return "images", lambda x: x[:, None], (1, *row), "rows of bytes [h, w] are read as grey images"
     return ("images" if len(row) == 3 else "vectors"), lambda x: x, row, ""
@@ -114,9 +120,15 @@ def open_array(data: Any, name: str, used: frozenset[str] = frozenset()) -> Rows
             yield bring(native(np.asarray(part)))
 
     return Rows(
-        name, kind, lambda keep: filtered(chunks(), keep), shape[0], row, str(dtype), notes=(note,) if note else (),
+        name,
+        kind,
+        lambda keep: filtered(chunks(), keep),
+        shape[0],
+        row,
+        str(dtype),
+        notes=(note,) if note else (),
         used=used,
-    )  # fmt: skip
+    )
 
 
 def check_mask(part: Any, name: str, first: int = 0) -> None:
@@ -220,9 +232,14 @@ def open_npy(place: Place) -> Rows:
                 yield bring(native(values))
 
     return Rows(
-        str(place), kind, lambda keep: filtered(chunks(), keep), shape[0], row, str(dtype),
+        str(place),
+        kind,
+        lambda keep: filtered(chunks(), keep),
+        shape[0],
+        row,
+        str(dtype),
         notes=(note,) if note else (),
-    )  # fmt: skip
+    )
 
 
 def open_npz(place: Place, options: Options) -> Rows:

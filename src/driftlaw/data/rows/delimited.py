@@ -85,9 +85,17 @@ def open_text(name: str, files: list[Place], options: Options, skipped: tuple[Sk
 
     notes = tuple(dict.fromkeys(note for f in forms for note in f.notes))
     return Batches(
-        name, schema, read, head, None, notes=notes, encoding=form.encoding, separator=form.separator,
-        skipped=skipped, used=frozenset({"encoding", "separator"}),
-    )  # fmt: skip
+        name,
+        schema,
+        read,
+        head,
+        None,
+        notes=notes,
+        encoding=form.encoding,
+        separator=form.separator,
+        skipped=skipped,
+        used=frozenset({"encoding", "separator"}),
+    )
 
 
 def sniff(place: Place, encoding: str | None = None, separator: str | None = None) -> Form:
@@ -147,9 +155,12 @@ def opened(place: Place) -> Iterator[IO[bytes]]:
 def _reader(place: Place, form: Form, convert: Any, block: int | None = None) -> Iterator[Any]:
     names = None if form.header is None else list(form.header)
     how = csv.ReadOptions(
-        column_names=names, skip_rows=0 if names is None else 1, autogenerate_column_names=names is None,
-        block_size=block or BLOCK, encoding=form.encoding,
-    )  # fmt: skip
+        column_names=names,
+        skip_rows=0 if names is None else 1,
+        autogenerate_column_names=names is None,
+        block_size=block or BLOCK,
+        encoding=form.encoding,
+    )
     parse = csv.ParseOptions(delimiter=form.separator, newlines_in_values=True)
     convert = convert or csv.ConvertOptions(strings_can_be_null=True)
     with opened(place) as file, csv.open_csv(file, how, parse, convert) as reader:

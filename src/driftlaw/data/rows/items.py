@@ -199,9 +199,15 @@ def _numbers(s: _Setup, first: Any, head: list[Any], single: bool) -> Rows:
             yield bring(native(np.stack(held)))
 
     return Rows(
-        s.name, kind, lambda keep: filtered(chunks(), keep), s.rows if rows_of_items else None, row, str(x.dtype),
-        repeatable=s.repeatable, notes=notes,
-    )  # fmt: skip
+        s.name,
+        kind,
+        lambda keep: filtered(chunks(), keep),
+        s.rows if rows_of_items else None,
+        row,
+        str(x.dtype),
+        repeatable=s.repeatable,
+        notes=notes,
+    )
 
 
 def _number_array(item: Any, i: int, name: str) -> Array:
@@ -224,7 +230,7 @@ def _number_array(item: Any, i: int, name: str) -> Array:
 
 
 def _frames(s: _Setup) -> Rows:
-    """Tables as chunks."""
+    """Data frames as chunks of columns."""
 
     def tables() -> Iterator[pa.Table]:
         for i, item in enumerate(s.again()):

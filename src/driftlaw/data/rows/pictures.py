@@ -171,7 +171,7 @@ class Batcher:
             yield from self.rest()
 
     def rest(self) -> Iterator[Chunk]:
-        """What is held."""
+        """Images that are still held, as one chunk."""
         if self._held:
             yield np.stack(self._held)
             self._held = []
@@ -213,9 +213,16 @@ def open_files(name: str, files: list[Place], options: Options) -> Rows:
         yield from batcher.rest()
 
     return Rows(
-        name, "images", read, len(files), first.shape, "uint8", skipped=tuple(skipped), notes=tuple(notes),
+        name,
+        "images",
+        read,
+        len(files),
+        first.shape,
+        "uint8",
+        skipped=tuple(skipped),
+        notes=tuple(notes),
         used=frozenset({"size", "mode", "skip_bad"}),
-    )  # fmt: skip
+    )
 
 
 def open_images(name: str, images: list[Any], options: Options) -> Rows:

@@ -14,10 +14,22 @@ from driftlaw.errors import DataNotFoundError, InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = {
-    ".npy": "npy", ".npz": "npz", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow",
-    ".ipc": "arrow", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
-    ".tar": "tar", ".tgz": "tar", ".safetensors": "safetensors",
-}  # fmt: skip
+    ".npy": "npy",
+    ".npz": "npz",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".tar": "tar",
+    ".tgz": "tar",
+    ".safetensors": "safetensors",
+}
 #: Endings that may be anything: text with columns where such a file is given itself.
 TEXT = (".txt", ".dat", ".data")
 _PACKED = (".gz", ".bz2", ".zst", ".xz")
@@ -59,11 +71,11 @@ class Place:
         return "image" if self.suffix in IMAGES else FORMATS.get(self.suffix)
 
     def open(self) -> IO[bytes]:
-        """For reading bytes."""
+        """The file, opened for reading bytes."""
         return Path(self.path).open("rb") if self.system is None else self.system.open(self.path, "rb")
 
     def bytes(self) -> bytes:
-        """The whole content."""
+        """The whole content of the file."""
         with self.open() as file:
             return file.read()
 

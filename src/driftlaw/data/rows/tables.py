@@ -216,9 +216,17 @@ def _images(source: Batches, name: str, options: Options, notes: list[str], used
     if len(first):
         shape = pictures.decode(content(first[0].as_py(), 0), f"0 of {source.name}").shape
     return Rows(
-        source.name, "images", read, source.rows, shape, "uint8", repeatable=source.repeatable, notes=tuple(notes),
-        skipped=source.skipped, used=used | {"size", "mode", "skip_bad"},
-    )  # fmt: skip
+        source.name,
+        "images",
+        read,
+        source.rows,
+        shape,
+        "uint8",
+        repeatable=source.repeatable,
+        notes=tuple(notes),
+        skipped=source.skipped,
+        used=used | {"size", "mode", "skip_bad"},
+    )
 
 
 def _numbers_in(kind: pa.DataType) -> pa.DataType | None:
@@ -282,9 +290,17 @@ def _vectors(source: Batches, name: str, notes: list[str], used: frozenset[str])
                 first += batch.num_rows
 
     return Rows(
-        source.name, "vectors", lambda keep: filtered(chunks(), keep), source.rows, tuple(map(int, shape)),
-        str(head.dtype), repeatable=source.repeatable, notes=tuple(notes), skipped=source.skipped, used=used,
-    )  # fmt: skip
+        source.name,
+        "vectors",
+        lambda keep: filtered(chunks(), keep),
+        source.rows,
+        tuple(map(int, shape)),
+        str(head.dtype),
+        repeatable=source.repeatable,
+        notes=tuple(notes),
+        skipped=source.skipped,
+        used=used,
+    )
 
 
 def _table(
@@ -352,9 +368,21 @@ def _table(
             first += batch.num_rows
 
     return Rows(
-        where, "table", lambda keep: filtered(chunks(), keep), source.rows, (len(infos),), "", tuple(infos),
-        source.repeatable, source.skipped, tuple(notes), source.encoding, source.separator, index, used,
-    )  # fmt: skip
+        where,
+        "table",
+        lambda keep: filtered(chunks(), keep),
+        source.rows,
+        (len(infos),),
+        "",
+        tuple(infos),
+        source.repeatable,
+        source.skipped,
+        tuple(notes),
+        source.encoding,
+        source.separator,
+        index,
+        used,
+    )
 
 
 def _of(column: str, name: str) -> bool:

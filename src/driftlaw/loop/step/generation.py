@@ -189,8 +189,10 @@ def densities(
         path = PathMeasures()
         if measures.path_samples and fitted is not None:
             late = math.exp(-t0)  # q at t0; a model with its own t0 is already there
-            tail = _pair(v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
-                         None if v_q is None else late * v_q + 1 - late)  # fmt: skip
+            tail = _pair(
+                v_hat if own > 0 or v_hat is None else late * v_hat + 1 - late,
+                None if v_q is None else late * v_q + 1 - late,
+            )
             path = path_measures(
                 fitted,
                 q,

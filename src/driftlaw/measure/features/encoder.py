@@ -261,7 +261,7 @@ Encoder = ArrayEncoder | TableEncoder
 
 
 def build(config: Mapping[str, Any]) -> Encoder:
-    """Inverse of ``config()``."""
+    """Build the encoder that ``config()`` describes."""
     if config["kind"] == "array":
         return ArrayEncoder(tuple(config["shape"]))
     if config["kind"] == "table":

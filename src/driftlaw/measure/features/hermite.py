@@ -144,12 +144,16 @@ def hermite_spectrum(
     if not 1 <= degree <= LARGEST:
         raise InputError(f"degree {degree} is not in 1..{LARGEST}", "choose a smaller degree")
     if coordinates not in ("whitened", "given") or directions < 1:
-        raise InputError(f"coordinates {coordinates!r}, {directions} directions",
-                         "choose 'whitened' or 'given', and at least one direction")  # fmt: skip
+        raise InputError(
+            f"coordinates {coordinates!r}, {directions} directions",
+            "choose 'whitened' or 'given', and at least one direction",
+        )
     chunks, (centre, matrix) = _coordinates(reference, coordinates, directions)
     if matrix.shape[1] * degree > MOST:
-        raise InputError(f"{matrix.shape[1]} directions of degree {degree} are more than {MOST} coefficients",
-                         "choose fewer directions or a smaller degree")  # fmt: skip
+        raise InputError(
+            f"{matrix.shape[1]} directions of degree {degree} are more than {MOST} coefficients",
+            "choose fewer directions or a smaller degree",
+        )
     base = _moments(reference if chunks is None else chunks, centre, matrix, degree, "the reference")
     mine = _moments(rows, centre, matrix, degree, "the sample")
     k = matrix.shape[1]

@@ -122,7 +122,7 @@ def to_tensors(steps: tuple[Step, ...]) -> dict[str, Tensor]:
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[Step, ...]:
-    """Inverse of :func:`to_tensors`."""
+    """Restore the steps that :func:`to_tensors` stores."""
     parts: dict[int, tuple[str, dict[str, Tensor]]] = {}
     for key, tensor in tensors.items():
         number, kind, name = key.split(".")

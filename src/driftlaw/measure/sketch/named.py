@@ -57,12 +57,12 @@ class NamedCounts:
         return len(self._counts) < MOST or _hash(name) < max(map(_hash, self._counts))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready mapping."""
+        """The document as strict JSON."""
         return {"total": self.total, "counts": dict(sorted(self._counts.items()))}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> NamedCounts:
-        """Inverse of :meth:`to_json`."""
+        """Read the document that :meth:`to_json` writes."""
         found = cls()
         found._counts = {str(name): int(count) for name, count in document["counts"].items()}
         found.total = int(document["total"])

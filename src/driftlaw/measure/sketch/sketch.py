@@ -248,9 +248,12 @@ class Sketch:
             **self.features.arrays(),
         }
         description = {
-            "features": self.features.config(), "missing": self.missing, "next_row": self._next,
-            "extent": self.extent, "notes": list(self.notes),
-        }  # fmt: skip
+            "features": self.features.config(),
+            "missing": self.missing,
+            "next_row": self._next,
+            "extent": self.extent,
+            "notes": list(self.notes),
+        }
         if unseen := {name: c.to_json() for name, c in self._unseen.items() if c.total}:
             description["unseen"] = unseen
         sketch_file.write(path, arrays, description)

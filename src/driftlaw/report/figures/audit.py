@@ -75,10 +75,21 @@ def innovations(name: str, found: Sequence[Estimate]) -> Markup | None:
     with canvas as axes:
         axes.grid(axis="y")
         axes.axhline(0.0, color=COLOURS["grid"], linewidth=1)
-        axes.vlines([n for n, _ in shown], [e.low for _, e in shown], [e.high for _, e in shown],
-                    color=COLOURS["model"], linewidth=1.3)  # fmt: skip
-        axes.plot([n for n, _ in shown], [e.value for _, e in shown], linestyle="none", marker="o",
-                  color=COLOURS["model"], **_DOTS)  # fmt: skip
+        axes.vlines(
+            [n for n, _ in shown],
+            [e.low for _, e in shown],
+            [e.high for _, e in shown],
+            color=COLOURS["model"],
+            linewidth=1.3,
+        )
+        axes.plot(
+            [n for n, _ in shown],
+            [e.value for _, e in shown],
+            linestyle="none",
+            marker="o",
+            color=COLOURS["model"],
+            **_DOTS,
+        )
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.set_ylabel("innovation |d|²")
         generation_axis(axes, len(found))
@@ -93,8 +104,13 @@ def shifts(name: str, features: Sequence[Feature]) -> Markup:
         axes.grid(axis="x")
         axes.axvline(0.0, color=COLOURS["real"], linewidth=1.2)
         rows = np.arange(len(features))[::-1]
-        axes.hlines(rows, [f.shift.low for f in features], [f.shift.high for f in features],
-                    color=COLOURS["model"], linewidth=1.4)  # fmt: skip
+        axes.hlines(
+            rows,
+            [f.shift.low for f in features],
+            [f.shift.high for f in features],
+            color=COLOURS["model"],
+            linewidth=1.4,
+        )
         axes.plot(
             [f.shift.value for f in features], rows, linestyle="none", marker="o", color=COLOURS["model"], **_DOTS
         )

@@ -137,8 +137,17 @@ def lineage(name: str, fractions: Sequence[Mapping[str, float]]) -> Markup:
             bottom = 0.0
             for origin, share in parts.items():
                 colour, alpha = origin_style(origin, len(fractions))
-                axes.add_patch(Rectangle((n - 0.4, bottom), 0.8, share, facecolor=COLOURS[colour], alpha=alpha,
-                                         edgecolor=COLOURS["surface"], linewidth=0.6))  # fmt: skip
+                axes.add_patch(
+                    Rectangle(
+                        (n - 0.4, bottom),
+                        0.8,
+                        share,
+                        facecolor=COLOURS[colour],
+                        alpha=alpha,
+                        edgecolor=COLOURS["surface"],
+                        linewidth=0.6,
+                    )
+                )
                 bottom += share
         generation_axis(axes, len(fractions))
         axes.set_ylim(0, 1)

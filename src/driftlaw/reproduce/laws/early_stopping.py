@@ -25,10 +25,10 @@ def _spectrum(g: np.random.Generator, degree: int) -> tuple[str, str, str, float
 
 
 def second_degree(g: np.random.Generator) -> tuple[str, str, str, float, NDArray[np.float64]]:
-    """Degree 2."""
+    """Gain of the second degree."""
     return _spectrum(g, 2)
 
 
 def third_degree(g: np.random.Generator) -> tuple[str, str, str, float, NDArray[np.float64]]:
-    """Degree 3."""
+    """Gain of the third degree."""
     return _spectrum(g, 3)

@@ -26,8 +26,17 @@ def drift_figures() -> list[Claim]:
             value = Estimate.exact(last.law.second_moment() / p.second_moment() - 1, "closed form")
             numbers.append(Number(f"second-moment drift, t₀ = {t0:g}, alpha {alpha:g}", value, expected))
     agree = all(off(n.measured.value, n.expected or 1.0) < 1e-3 for n in numbers)
-    return [Claim("drift", "table", "Drift of the second moment", "At generation 20 it has grown by these fractions.",
-                  "confirmed" if agree else "not reproduced", "", tuple(numbers))]  # fmt: skip
+    return [
+        Claim(
+            "drift",
+            "table",
+            "Drift of the second moment",
+            "At generation 20 it has grown by these fractions.",
+            "confirmed" if agree else "not reproduced",
+            "",
+            tuple(numbers),
+        )
+    ]
 
 
 def theorem_4_2() -> list[Claim]:

@@ -45,11 +45,11 @@ class Constant:
     w: Tensor
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """Constant rows."""
+        """The same vector at every point."""
         return self.w.to(x).expand_as(x)
 
     def divergence(self, x: Tensor, t: Time) -> Tensor:
-        """Zero."""
+        """Zero at every point."""
         return x.new_zeros(len(x))
 
 
@@ -66,7 +66,7 @@ class WhiteInTime:
         return self.w.to(x)[k].expand_as(x)
 
     def divergence(self, x: Tensor, t: Time) -> Tensor:
-        """Zero."""
+        """Zero at every point."""
         return x.new_zeros(len(x))
 
 
@@ -79,7 +79,7 @@ class Smooth:
     b: Tensor
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """The field."""
+        """The field at the points."""
         return torch.cos(x @ self.omega.to(x).mT + self.b.to(x)) @ self.c.to(x)
 
     def divergence(self, x: Tensor, t: Time) -> Tensor:
@@ -94,11 +94,11 @@ class Linear:
     matrix: Tensor
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """A x."""
+        """The linear field A x."""
         return x @ self.matrix.to(x).mT
 
     def divergence(self, x: Tensor, t: Time) -> Tensor:
-        """Trace of A."""
+        """Trace of A at every point."""
         return self.matrix.trace().to(x).expand(len(x))
 
 
@@ -110,7 +110,7 @@ class OfScore:
     matrix: Tensor | None = None
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """A s_t(x)."""
+        """The rotated score A s_t(x)."""
         s = self.law.score(x, t)
         return s if self.matrix is None else s @ self.matrix.to(s).mT
 

@@ -55,8 +55,11 @@ def fig4(study: StudyNumbers) -> FigureData:
 def _infinite(rows: list[dict[str, object]], quantity: str, symbol: str) -> list[str]:
     notes = []
     for alpha in dict.fromkeys(r["alpha"] for r in rows):
-        at = [r.get("i", r.get("generation")) for r in rows
-              if r["alpha"] == alpha and r["quantity"] == quantity and r["value"] == float("inf")]  # fmt: skip
+        at = [
+            r.get("i", r.get("generation"))
+            for r in rows
+            if r["alpha"] == alpha and r["quantity"] == quantity and r["value"] == float("inf")
+        ]
         if at:
             notes.append(f"{symbol} is infinite at alpha {alpha:g} in generations {min(at)} to {max(at)}.")  # type: ignore[type-var]
     return notes

@@ -58,8 +58,9 @@ def _fig1(data: FigureData) -> Iterator[Panel]:
         for n, cloud in group[group.generation.gt(0)].groupby("generation"):
             title = f"α = {alpha:g}, n = {n}"
             alt = f"Draws of generation {n} at alpha {alpha:g} over the target in its two principal components."
-            figure = figures.scatter(f"fig1-{alpha:g}-{n}".replace(".", ""), real, cloud[["pc1", "pc2"]].to_numpy(),
-                                     limits, alt)  # fmt: skip
+            figure = figures.scatter(
+                f"fig1-{alpha:g}-{n}".replace(".", ""), real, cloud[["pc1", "pc2"]].to_numpy(), limits, alt
+            )
             yield Panel(f"fig1-alpha-{alpha:g}-generation-{n}", title, "", figure)
 
 
@@ -204,8 +205,10 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
         finite = rows[np.isfinite(rows.value)]
         notes = tuple(data.notes) if quantity == "chi2" else ()
         if finite.generation.nunique() < min(2, last):
-            values = (f"α = {r['alpha']:g}: {words.number(r['value'])} in generation {r['generation']}."
-                      for r in finite.to_dict("records"))  # fmt: skip
+            values = (
+                f"α = {r['alpha']:g}: {words.number(r['value'])} in generation {r['generation']}."
+                for r in finite.to_dict("records")
+            )
             yield Panel(f"fig4-{quantity}", title, "", None, (*notes, *values) or ("Not measured in this run.",))
             continue
         canvas = Canvas(280, 190)
@@ -249,8 +252,13 @@ def _fig5(data: FigureData) -> Iterator[Panel]:
         rows = table[table.alpha.eq(alpha) & table.kind.eq(kind)]
         matrix = rows.pivot(index="row", columns="column", values="value").to_numpy()
         name = f"fig5-{kind}-{alpha:g}"
-        yield Panel(name, f"α = {alpha:g}: {title}", "", _heat(name, matrix, down, across, kind == "pairwise"),
-                    (note,) if kind == "discounted" else ())  # fmt: skip
+        yield Panel(
+            name,
+            f"α = {alpha:g}: {title}",
+            "",
+            _heat(name, matrix, down, across, kind == "pairwise"),
+            (note,) if kind == "discounted" else (),
+        )
 
 
 def _heat(name: str, matrix: np.ndarray, down: str, across: str, square: bool) -> Markup:

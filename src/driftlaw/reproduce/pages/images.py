@@ -100,8 +100,9 @@ def _curves(name: str, title: str, axis: str, rows: pd.DataFrame, floor: pd.Data
         axes.set_ylabel(axis)
     ends = finite[finite.generation.eq(last)]
     said = "; ".join(f"alpha {a:g}: {words.number(v)}" for a, v in zip(ends.alpha, ends.value, strict=True))
-    return Panel(name, title, text, canvas.svg(name.replace("_", "-"), f"{title}. Generation {last}: {said}."),
-                 tuple(notes))  # fmt: skip
+    return Panel(
+        name, title, text, canvas.svg(name.replace("_", "-"), f"{title}. Generation {last}: {said}."), tuple(notes)
+    )
 
 
 def _by_time(parts: pd.DataFrame) -> Panel:
