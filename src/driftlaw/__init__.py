@@ -41,6 +41,7 @@ _NAMES = {
     "GaussianMLE": "driftlaw.learn.gaussian",
     "KDE": "driftlaw.learn.kde",
     "MixtureEM": "driftlaw.learn.mixture_em",
+    "extend": "driftlaw.loop.branches.extend",
     "History": "driftlaw.loop.history",
     "load": "driftlaw.loop.history",
     "Generation": "driftlaw.loop.record",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.loop.branches.extend import extend as extend
     from driftlaw.loop.history import History as History
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation

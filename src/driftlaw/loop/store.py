@@ -143,7 +143,8 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} has run format {version}; this driftlaw reads up to {FORMAT}", "upgrade driftlaw"
             )
-        if not (self.path / CONFIG).is_file() or file_sha256(self.path / CONFIG) != document.get("config_sha256"):
+        known = (document.get("config_sha256"), document.get("config_sha256_next"))  # the next one while it is replaced
+        if not (self.path / CONFIG).is_file() or file_sha256(self.path / CONFIG) not in known:
             raise CorruptFileError(
                 f"{self.path / CONFIG} is missing or is not the one this run was started with",
                 "restore it, or start a new run with the changed config",

@@ -16,6 +16,7 @@ from driftlaw.cli.console import Trust, can_go_on, err, out, print_json, watchin
 from driftlaw.cli.options import free_directory, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
+from driftlaw.loop.branches.extend import extend
 from driftlaw.loop.cost import Cost, cost
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
@@ -86,10 +87,17 @@ def run(
 
 def resume(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    generations: Annotated[
+        int | None,
+        typer.Option(
+            help="Go on to this many generations in total, those that are there included: the numbers are those of a "
+            "run that was started with this many."
+        ),
+    ] = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Continue a killed or unfinished run to the numbers it would have had."""
+    """Continue a killed or unfinished run to the numbers it would have had, or a finished one to more generations."""
     can_go_on(f"driftlaw resume {shlex.quote(str(directory))}")
     stored = RunDirectory(directory)
     done = 0
@@ -97,8 +105,12 @@ def resume(
         loop.use_threads_of(stored.manifest())
         done = len(stored.sound_records())
     study = stored.study(trust)
-    with watching(study.generations, start=done + 1) as watch:
-        _finish(loop.resume(directory, watch=watch, trust=trust), directory, as_json)
+    with watching(generations or study.generations, start=done + 1) as watch:
+        if generations is None:
+            records = loop.resume(directory, watch=watch, trust=trust)
+        else:
+            records = extend(directory, generations=generations, watch=watch, trust=trust)
+        _finish(records, directory, as_json)
 
 
 def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> None:
