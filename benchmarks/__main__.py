@@ -10,7 +10,7 @@ from pathlib import Path
 
 #: Modules with run() -> JSON-ready mapping and table(mapping) -> text, quick ones first.
 NAMES = (
-    *("cuda", "kernel_sum", "protocol", "sketch", "training", "classifier", "diffusers_loop"),
+    *("cuda", "kernel_sum", "protocol", "sketch", "training", "classifier", "diffusers_loop", "flow"),
     *("audit", "adaptive", "studies"),
 )
 

@@ -37,6 +37,7 @@ _NAMES = {
     "Estimator": "driftlaw.learn.estimator",
     "FitContext": "driftlaw.learn.estimator",
     "Model": "driftlaw.learn.estimator",
+    "FlowMatching": "driftlaw.learn.flow.learner",
     "CallableEstimator": "driftlaw.learn.function",
     "GaussianMLE": "driftlaw.learn.gaussian",
     "KDE": "driftlaw.learn.kde",
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.estimator import Estimator as Estimator
     from driftlaw.learn.estimator import FitContext as FitContext
     from driftlaw.learn.estimator import Model as Model
+    from driftlaw.learn.flow.learner import FlowMatching as FlowMatching
     from driftlaw.learn.function import CallableEstimator as CallableEstimator
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
     from driftlaw.learn.kde import KDE as KDE

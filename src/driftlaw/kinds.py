@@ -32,6 +32,7 @@ ESTIMATORS = Kinds(
         "gaussian": "driftlaw.learn.gaussian:GaussianMLE",
         "mixture-em": "driftlaw.learn.mixture_em:MixtureEM",
         "denoiser": "driftlaw.learn.denoiser.learner:Denoiser",
+        "flow": "driftlaw.learn.flow.learner:FlowMatching",
         "command": "driftlaw.learn.command:Command",
         "callable": "driftlaw.learn.function:CallableEstimator",
     },

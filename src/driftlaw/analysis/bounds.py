@@ -111,7 +111,13 @@ def analyse(
         if not run.paths_known:
             notes.append("path measures are missing: Prop 3.1, 3.3, 4.1, Thm 3.4 and the TV certificate need them")
     if not run.paths_known:
-        statements += (s for g in history for s in score_field(g.index, g.path))
+        fields = [s for g in history for s in score_field(g.index, g.path)]
+        statements += fields
+        if fields and (solver := _ode_solver(history)):
+            notes.append(
+                f"rows were drawn by an ODE ({solver}); path bounds are about the reverse diffusion of the same score. "
+                "For the ODE's law KL = KL_T + 1/2 int E[e . grad log p_hat/q] dt: no bound by the energy of e alone"
+            )
     last = len(history) + 1
     return BoundsReport(
         study=str(history.config.get("name", "")),
@@ -181,6 +187,15 @@ class _Run(OpenRun):
         return feature_innovations(
             phi.in_parts, held_out.x, sets, *self.rows.pair, seed=self.stream("blocks"), name=phi.name
         )
+
+
+def _ode_solver(history: History) -> str | None:
+    """The solver of a network that was sampled by an ODE."""
+    estimator = history.config.get("estimator")
+    settings = estimator if isinstance(estimator, dict) else {}
+    grouped = settings.get("sampling")
+    solver = (grouped if isinstance(grouped, dict) else settings).get("solver")
+    return solver if solver in ("euler", "heun", "multistep") else None
 
 
 def _references(run: _Run, asked: str | None) -> tuple[list[str], list[str]]:

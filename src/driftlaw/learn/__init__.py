@@ -1,6 +1,6 @@
 """Learners: from a training set to a generative law, all behind one ``Estimator.fit(data, context) -> Model``.
 
-``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` is a neural diffusion model;
+``kde``, ``gaussian`` and ``mixture-em`` have closed-form laws; ``denoiser`` and ``flow`` are neural;
 ``command`` and ``callable`` are a program and a function of the user, known by their samples.
 """
 
@@ -14,6 +14,7 @@ from driftlaw.learn.denoiser.pipeline import from_diffusers, pipeline_generator
 from driftlaw.learn.drawn import DrawnSamples
 from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Model
 from driftlaw.learn.exact import ExactModel
+from driftlaw.learn.flow.learner import FlowMatching
 from driftlaw.learn.function import CallableEstimator
 from driftlaw.learn.gaussian import GaussianMLE
 from driftlaw.learn.kde import KDE, KDEModel
@@ -31,6 +32,7 @@ __all__ = [
     "Estimator",
     "ExactModel",
     "FitContext",
+    "FlowMatching",
     "GaussianMLE",
     "KDEModel",
     "MixtureEM",
@@ -45,8 +47,8 @@ def build(config: object) -> Estimator:
     """Inverse of ``Estimator.config()``.
 
     Args:
-        config: a mapping with a ``kind`` (kde, gaussian, mixture-em, denoiser, command, callable or an own one) and
-            that estimator's settings; a kind alone; or an estimator.
+        config: a mapping with a ``kind`` (kde, gaussian, mixture-em, denoiser, flow, command, callable or an own one)
+            and that estimator's settings; a kind alone; or an estimator.
 
     Raises:
         ConfigError: no kind, an unknown kind or setting (with the nearest valid name), or a value out of range.

@@ -1,6 +1,16 @@
 """The noise: the clock, scores, exact laws at every time, and samplers (see each module's page)."""
 
 from driftlaw.process.draws import LawValues
+from driftlaw.process.flow import (
+    FlowScore,
+    Straight,
+    flow_grid,
+    flow_time,
+    score_from_velocity,
+    time_of_flow,
+    velocity,
+    velocity_from_score,
+)
 from driftlaw.process.laws.kernel_sum import KernelMixture, KernelSums
 from driftlaw.process.laws.law import Diffused, ExactLaw, MixtureLaw, diffuse, evaluate
 from driftlaw.process.laws.mixture import GaussianMixture
@@ -49,6 +59,7 @@ __all__ = [
     "ExactLaw",
     "ExponentialIntegrator",
     "Field",
+    "FlowScore",
     "GaussianMixture",
     "Heun",
     "KernelMixture",
@@ -60,6 +71,7 @@ __all__ = [
     "Perturbed",
     "Score",
     "Solver",
+    "Straight",
     "Time",
     "alpha",
     "as_score",
@@ -70,6 +82,8 @@ __all__ = [
     "euler_maruyama",
     "evaluate",
     "exponential_integrator",
+    "flow_grid",
+    "flow_time",
     "heun",
     "karras_grid",
     "log_grid",
@@ -78,7 +92,11 @@ __all__ = [
     "score_from_denoised",
     "score_from_noise",
     "score_from_v",
+    "score_from_velocity",
     "sigma",
+    "time_of_flow",
     "uniform_grid",
     "variance",
+    "velocity",
+    "velocity_from_score",
 ]

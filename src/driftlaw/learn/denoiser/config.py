@@ -13,7 +13,9 @@ from torch import Tensor
 
 from driftlaw.config import Described, check_keys, make, validate
 from driftlaw.errors import ConfigError
-from driftlaw.process.ddpm import betas, chain_times
+from driftlaw.process.ddpm import betas, chain_grid, chain_times
+from driftlaw.process.sampler import Ancestral, Solver
+from driftlaw.process.schedule import karras_grid
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -123,15 +125,16 @@ class Sampling:
     """How a trained network makes rows.
 
     Args:
-        solver: "heun" or "multistep" probability-flow solver, or "ddpm", the ancestral sampler of the chain.
+        solver: "heun" or "multistep" probability-flow solver, "sde", the reverse diffusion by exponential integrator,
+            or "ddpm", the ancestral sampler of the chain.
         solver_steps: steps of the solver ("heun" evaluates the network twice per step; "ddpm" takes every so many
-            levels of the chain, all of them with ``solver_steps = diffusion_steps``).
+            levels of the chain, all of them with ``solver_steps = diffusion_steps``; "sde" needs 100 or more).
         sample_batch: rows sampled at once; with the generator given, it does not change which noise a row gets.
         spread: variance of an ancestral step, "small" (posterior) or "large" (beta).
         clip: bound on the denoised prediction while sampling, in the units of the rows; None for no bound.
     """
 
-    solver: Literal["heun", "multistep", "ddpm"] = "heun"
+    solver: Literal["heun", "multistep", "sde", "ddpm"] = "heun"
     solver_steps: Count = 20
     sample_batch: Count = 512
     spread: Literal["small", "large"] = "small"
@@ -178,6 +181,8 @@ class DenoiserConfig(Described):
     """
 
     kind: ClassVar[str] = "denoiser"
+    #: The class of each group of settings.
+    sections: ClassVar[Mapping[str, type[Any]]] = _GROUPS
     network: Network = field(default_factory=Network)
     optimiser: Optimiser = field(default_factory=Optimiser)
     chain: Chain = field(default_factory=Chain)
@@ -193,16 +198,17 @@ class DenoiserConfig(Described):
     processes: Count = 1
 
     def __init__(self, **settings: Any) -> None:
-        check_keys("a denoiser", settings, inspect.signature(type(self)).parameters)
-        for name, cls in _GROUPS.items():
+        check_keys(f"a {self.kind}", settings, inspect.signature(type(self)).parameters)
+        for name, cls in {**_GROUPS, **self.sections}.items():
             given = settings.get(name, {})
             if not isinstance(given, cls | Mapping):
                 raise ConfigError(
-                    f"Denoiser: {name} is a {type(given).__name__}", f"give a mapping or {cls.__name__}(...)"
+                    f"{type(self).__name__}: {name} is a {type(given).__name__}",
+                    f"give a mapping or {cls.__name__}(...)",
                 )
             flat = {key: value for key, value in settings.items() if GROUP_OF.get(key) == name}
             plain = {str(k): v for k, v in given.items()} if isinstance(given, Mapping) else vars(given)
-            object.__setattr__(self, name, make(cls, plain | flat, f"{name} of a denoiser"))
+            object.__setattr__(self, name, make(cls, plain | flat, f"{name} of a {self.kind}"))
         for f in fields(self):
             if f.name not in _GROUPS:
                 object.__setattr__(self, f.name, settings.get(f.name, f.default))
@@ -215,23 +221,24 @@ class DenoiserConfig(Described):
 
     def __post_init__(self) -> None:
         validate(self)
-        if "ddpm" in (self.noise, self.sampling.solver) or self.prediction != "edm":
-            self._fit_horizon()
+        self._fit_horizon()
         if self.engine == "torch" and (self.precision != "float32" or self.processes > 1):
             raise ConfigError(
-                f"Denoiser: precision = {self.precision!r} with {self.processes} processes and engine 'torch'",
+                f"{type(self).__name__}: precision = {self.precision!r}, {self.processes} processes and engine 'torch'",
                 "set engine: accelerate",
             )
         if self.optimiser.batch % self.processes:
             raise ConfigError(
-                f"Denoiser: batch = {self.optimiser.batch} cannot be shared by {self.processes} processes",
+                f"{type(self).__name__}: batch = {self.optimiser.batch} cannot be shared by {self.processes} processes",
                 "take a batch that the number of processes divides",
             )
         if self.t0 >= self.T:
-            raise ConfigError(f"Denoiser: t0 = {self.t0} is not below T = {self.T}", "set t0 < T")
+            raise ConfigError(f"{type(self).__name__}: t0 = {self.t0} is not below T = {self.T}", "set t0 < T")
 
     def _fit_horizon(self) -> None:
-        """Take the chain's own horizon for the default one; refuse one that the chain leaves."""
+        """Take the chain's own horizon, where there is one, for the default one; refuse one that the chain leaves."""
+        if "ddpm" not in (self.noise, self.sampling.solver) and self.prediction == "edm":
+            return
         levels = self.levels()
         first, last = float(levels[0]), float(levels[-1])
         if last < 3:
@@ -268,6 +275,19 @@ class DenoiserConfig(Described):
         return chain_times(
             betas(self.chain.beta_schedule, self.chain.diffusion_steps, self.chain.beta_start, self.chain.beta_end)
         )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the sampler draws noise on its way."""
+        return self.sampling.solver in ("sde", "ddpm")
+
+    def route(self) -> tuple[Tensor, Solver | str]:
+        """OU times and solver by which rows are sampled."""
+        how = self.sampling
+        if how.solver == "ddpm":
+            return chain_grid(self.levels(), how.solver_steps), Ancestral(how.spread)
+        grid = karras_grid(self.T, self.t0, how.solver_steps)
+        return grid, "exponential_integrator" if how.solver == "sde" else how.solver
 
     def fit_steps(self, rows: int, warm: bool) -> int:
         """Optimisation steps of a fit on `rows` rows."""

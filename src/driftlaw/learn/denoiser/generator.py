@@ -24,10 +24,9 @@ from driftlaw.learn.denoiser.preconditioning import denoised, learned_score
 from driftlaw.learn.denoiser.training import digest
 from driftlaw.learn.estimator import Chunks
 from driftlaw.learn.rows import check_shape
-from driftlaw.process.ddpm import chain_grid
 from driftlaw.process.draws import own_generator
-from driftlaw.process.sampler import Ancestral, Solver, sample
-from driftlaw.process.schedule import karras_grid
+from driftlaw.process.flow import velocity
+from driftlaw.process.sampler import sample
 from driftlaw.process.score import Field, Score, Time, score_from_denoised
 from driftlaw.progress import Progress, silent
 
@@ -90,7 +89,11 @@ class DenoiserModel:
         if n < 1:
             raise InputError(f"{n} samples were asked", "ask for at least 1")
         start = torch.randn(n, *self.shape, generator=generator, device=generator.device)
-        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device)) if self._is_chain else 0
+        seed = (
+            int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+            if self.config.is_random
+            else 0
+        )
         parts = torch.split(start, self.config.sampling.sample_batch)
         keep = chunks if len(parts) > 1 else None
         identity = self._identity() if keep is not None else ""
@@ -111,22 +114,13 @@ class DenoiserModel:
             progress((c + 1) / len(parts), f"{sum(map(len, done))} of {n} rows")
         return torch.cat(done)
 
-    @property
-    def _is_chain(self) -> bool:
-        return self.config.sampling.solver == "ddpm"
-
     def _carry(self, x: Tensor, seed: int, chunk: int, progress: Progress) -> Tensor:
         """One chunk from its starting noise to samples."""
         config, x = self.config, x.to(next(self.net.parameters()).device)
         score: Score | Field = self if config.sampling.clip is None else self._clipped
         try:
             with torch.inference_mode():  # a few percent faster than no_grad for small networks
-                if self._is_chain:
-                    grid = chain_grid(config.levels(), config.sampling.solver_steps)
-                    solver: Solver | str = Ancestral(config.sampling.spread)
-                else:
-                    grid = karras_grid(config.T, config.t0, config.sampling.solver_steps)
-                    solver = config.sampling.solver
+                grid, solver = config.route()
                 return sample(score, x, grid, solver, seeding.generator(seed, "chunk", chunk), progress=progress).cpu()
         except InputError as error:
             raise InputError(
@@ -145,14 +139,20 @@ class DenoiserModel:
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Learned score at OU time t in (0, T], shape and dtype of `x` (evaluated in float32, differentiable)."""
         check_shape(x, self.shape, "the score's argument")
-        if isinstance(self.net, EpsilonNetwork):
-            return self.net.score(x.float(), t).to(x.dtype)
+        own = getattr(self.net, "score", None)  # of a network that predicts the noise or the velocity
+        if own is not None:
+            value: Tensor = own(x.float(), t)
+            return value.to(x.dtype)
         return learned_score(self.net, x.float(), t, self.sigma_data).to(x.dtype)
 
     def denoised(self, x: Tensor, t: Time) -> Tensor:
         """Learned posterior mean of x_0 given x_t = x."""
         check_shape(x, self.shape, "the denoiser's argument")
         return denoised(self.net, x.float(), t, self.sigma_data).to(x.dtype)
+
+    def velocity(self, x: Tensor, s: Time) -> Tensor:
+        """Learned velocity E[x_0 - z | x_s = x] of the straight path (1 - s) z + s x_0, at s in (0, 1)."""
+        return velocity(self, x, s)
 
     def state(self) -> dict[str, Tensor]:
         """Averaged weights and sigma_data."""

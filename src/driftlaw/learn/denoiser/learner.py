@@ -68,13 +68,27 @@ class Denoiser(DenoiserConfig):
                 width, blocks = n.width or 16, n.blocks or 1
                 net = UNet(shape, width, n.multipliers, blocks, n.dropout, n.attention, n.groups)
             else:  # diffusers' sinusoids of the time are made for 0 to 1000
-                net = Timestepped(unet2d(shape, self._unet()), 1.0 if self.prediction != "edm" else 100.0)
+                net = Timestepped(unet2d(shape, self._unet()), self._time_scale)
         net = net.to_empty(device="cpu")
         if kind != "mlp" and (n.channels_last is True or (n.channels_last == "auto" and kind == "unet")):
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if generator is not None:
             initialise(net, generator)
-        return net if self.prediction == "edm" else EpsilonNetwork(net, self.levels(), self.prediction)
+        return net if self.prediction == "edm" else self._adapted(net)
+
+    @property
+    def _time_scale(self) -> float:
+        """What a diffusers-unet's time is multiplied by."""
+        return 1.0 if self.prediction != "edm" else 100.0
+
+    def _adapted(self, net: nn.Module) -> nn.Module:
+        """F of a network that predicts something else."""
+        return EpsilonNetwork(net, self.levels(), self.prediction)
+
+    def noise_law(self, sigma_data: float) -> NoiseLaw:
+        """Noise levels of training, and the weight of the error at each."""
+        levels = self.levels() if self.noise == "ddpm" else None
+        return NoiseLaw(self.noise, self.t0, self.T, sigma_data, levels=levels)
 
     def _unet(self) -> dict[str, Any]:
         """Settings that build the UNet2DModel of diffusers."""
@@ -129,7 +143,7 @@ class Denoiser(DenoiserConfig):
         else:
             sigma_data = float(warm["sigma_data"])
             net.load_state_dict({k.removeprefix("net."): v for k, v in warm.items() if k.startswith("net.")})
-        law = NoiseLaw(self.noise, self.t0, self.T, sigma_data, levels=self.levels() if self.noise == "ddpm" else None)
+        law = self.noise_law(sigma_data)
         steps = self.fit_steps(len(data), warm is not None)
         identity = fingerprint(self.flat(), data, warm, context)
         if self.processes > 1 and processes.WORKER not in os.environ:

@@ -24,6 +24,10 @@ the irreducible part (this project). ``"loguniform"`` is flat in lambda; ``"logn
 ``"ddpm"`` draws the levels of a discrete chain with equal probability and weighs the error by
 :math:`a^2 \sigma_d^2/v`, which makes it the simple loss :math:`E|\hat\varepsilon - z|^2` of Ho et al. (arXiv
 2006.11239, eq. (14)), because :math:`\hat\varepsilon - z = -(a \sigma_d/\sqrt v)(F - target)`.
+
+``"uniform"`` draws the flow time :math:`\tau = a/(a + \sigma)` of :mod:`driftlaw.process.flow` uniformly and
+``"logit-normal"`` its logit from N(0, 1) (Esser et al., arXiv 2403.03206); both weigh the error by
+:math:`(a + \sigma)^2 \sigma_d^2 / v`, which makes it the loss of flow matching :math:`E|\hat v - (x_0 - z)|^2`.
 """
 
 from __future__ import annotations
@@ -105,14 +109,14 @@ class NoiseLaw:
     """The law rho of lambda on [lambda(t0), lambda(T)], by its quantile function.
 
     Args:
-        kind: "energy", "loguniform", "lognormal" or "ddpm".
+        kind: "energy", "loguniform", "lognormal", "ddpm", "uniform" or "logit-normal".
         t0, T: horizon on the OU clock.
         sigma_data: root mean square of the training data.
         centre, spread: of the normal law of ln(s / sigma_data) ("lognormal" only).
         levels: OU times of the chain, ``[K]`` ("ddpm" only).
     """
 
-    kind: Literal["energy", "loguniform", "lognormal", "ddpm"]
+    kind: Literal["energy", "loguniform", "lognormal", "ddpm", "uniform", "logit-normal"]
     t0: float
     T: float
     sigma_data: float
@@ -129,10 +133,14 @@ class NoiseLaw:
             return noise_ratio(self.levels.to(p.device)).log()[k].to(u.dtype)
         if self.kind == "loguniform":
             lam = low + p * (high - low)
-        elif self.kind == "lognormal":
-            centre = self.centre + math.log(self.sigma_data)
-            ends = torch.special.ndtr(torch.tensor([low - centre, high - centre], dtype=torch.float64) / self.spread)
-            lam = centre + self.spread * torch.special.ndtri(torch.lerp(ends[0].to(p), ends[1].to(p), p))
+        elif self.kind == "uniform":
+            ends = torch.sigmoid(-torch.tensor([low, high], dtype=torch.float64))
+            lam = -torch.logit(torch.lerp(ends[0].to(p), ends[1].to(p), p))
+        elif self.kind in ("lognormal", "logit-normal"):
+            of_data = self.kind == "lognormal"
+            centre, spread = (self.centre + math.log(self.sigma_data), self.spread) if of_data else (0.0, 1.0)
+            ends = torch.special.ndtr(torch.tensor([low - centre, high - centre], dtype=torch.float64) / spread)
+            lam = centre + spread * torch.special.ndtri(torch.lerp(ends[0].to(p), ends[1].to(p), p))
         else:
             log_sd = math.log(self.sigma_data)
             ends = -torch.nn.functional.softplus(2 * (log_sd - torch.tensor([low, high], dtype=torch.float64)))
@@ -142,6 +150,9 @@ class NoiseLaw:
 
     def weight(self, lam: Tensor) -> Tensor | None:
         """Factor of the squared error at each lambda ``[n]``; None means 1."""
+        if self.kind in ("uniform", "logit-normal"):
+            ratio = lam.exp()
+            return ((1 + ratio) * self.sigma_data).square() / (ratio.square() + self.sigma_data**2)
         return None if self.levels is None else torch.sigmoid(2 * (math.log(self.sigma_data) - lam))
 
     def time(self, u: float) -> float:

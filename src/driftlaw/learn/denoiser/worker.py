@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from driftlaw.errors import DriftlawError
-from driftlaw.learn.denoiser.learner import Denoiser
+from driftlaw.kinds import ESTIMATORS
 from driftlaw.learn.denoiser.processes import FolderCheckpoint
 from driftlaw.learn.estimator import FitContext
 from driftlaw.system.children import end_with_parent
@@ -47,8 +47,7 @@ def worker(folder: Path) -> None:
         progress=progress,
         device=job["device"],
     )
-    settings = {k: v for k, v in job["config"].items() if k != "kind"}
-    Denoiser(**settings).fit(rows["data"], context)
+    ESTIMATORS.build(job["config"]).fit(rows["data"], context)
 
 
 if __name__ == "__main__":

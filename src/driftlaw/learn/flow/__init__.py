@@ -1,0 +1,1 @@
+"""Flow matching: a denoiser's networks and training with the loss and the samplers of straight paths."""
