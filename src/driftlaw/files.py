@@ -1,6 +1,7 @@
 """A file exists whole or not at all, and nothing below a run directory is reached through a link.
 
-A file is written to a random name that is created exclusively, fsynced and renamed; then its folder is fsynced. The
+A file is written to a random name that is created exclusively, fsynced and renamed; then its folder is fsynced. A
+writer holds a lock on its temporary file, so that the next one tells those of killed writers and removes them. The
 folder is opened component by component from the nearest directory that was named by :func:`enter` (a run directory),
 relative to a descriptor and without following links, so that a link planted inside cannot lead a write or a read
 outside. Only ordinary files are opened: a pipe or a device is refused, not waited for.
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,15 +211,17 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any], full: str = FULL,
     path = Path(path)
     with storage_errors(path, full, denied), _parent(path) as (folder, name, inside):
         _check_target(name, folder, inside, path, denied)
-        temporary = f".{secrets.token_hex(8)}{TEMPORARY}"
+        if not inside:
+            _remove_dead(folder)
+        temporary, descriptor = _new_temporary(folder)
         try:
-            with os.fdopen(os.open(temporary, _NEW, 0o666, dir_fd=folder), "w+b") as f:
+            with os.fdopen(descriptor, "w+b") as f:
                 write(f)
                 f.flush()
                 os.fsync(f.fileno())
                 f.seek(0)
                 digest = hashlib.file_digest(f, "sha256").hexdigest()
-            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -276,13 +281,50 @@ def open_existing(path: Path, flags: int) -> int:
         return descriptor
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds; nothing is there afterwards, and no link is followed.
+
+    Raises:
+        OSError: as ``unlink``.
+    """
+    with contextlib.suppress(FileNotFoundError), _parent(path) as (folder, name, _):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+        else:
+            os.unlink(name, dir_fd=folder)
+
+
 def remove_temporaries(root: Path) -> None:
-    """Remove what writers that were killed left behind below `root`; only who holds its lock may."""
+    """Remove what writers that were killed left behind below `root`."""
     for folder, _, names in os.walk(root):
-        for name in names:
-            if name.endswith(TEMPORARY):
-                with contextlib.suppress(OSError):
-                    Path(folder, name).unlink()
+        if any(name.endswith(TEMPORARY) for name in names):
+            with contextlib.suppress(OSError), _parent(Path(folder, "any")) as (descriptor, _, _):
+                _remove_dead(descriptor)
+
+
+def _new_temporary(folder: int) -> tuple[str, int]:
+    """A new file under a random name, and its descriptor, locked as long as its writer lives."""
+    while True:
+        name = f".{secrets.token_hex(8)}{TEMPORARY}"
+        descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody removes it then
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return name, descriptor
+        os.close(descriptor)  # somebody took it for a dead one before it was locked
+
+
+def _remove_dead(folder: int) -> None:
+    """Remove the temporary files of a folder that no living writer holds."""
+    for name in os.listdir(folder):
+        if name.endswith(TEMPORARY):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=folder)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name, dir_fd=folder)
+                finally:
+                    os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -122,16 +122,15 @@ class Command(Described):
         found = context.checkpoint.load() if context.checkpoint is not None else None
         if found is not None and found[1].get("fit") == identity:  # the program had finished before the kill
             return load_rows(found[0], shape, str(self))
-        with ExitStack() as stack:
+        with storage_errors(context.folder or Path(tempfile.gettempdir())), ExitStack() as stack:
             with storage_errors(Path(tempfile.gettempdir())):
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftlaw-"))
             keep = context.folder if context.folder is not None else Path(scratch) / "kept"
             make_folder(keep / "output")
             for left in keep.glob("attempt-*"):  # of a killed driftlaw; each attempt has a folder of its own
                 shutil.rmtree(left, ignore_errors=True)
-            with storage_errors(keep):
-                attempt = stack.enter_context(tempfile.TemporaryDirectory(prefix="attempt-", dir=keep))
-                job = self._write_job(Path(attempt), keep, data, n, context)
+            attempt = stack.enter_context(tempfile.TemporaryDirectory(prefix="attempt-", dir=keep))
+            job = self._write_job(Path(attempt), keep, data, n, context)
             self._run(job, keep / "command.log", context)
             rows = check_drawn(_read(Path(attempt) / "samples.npy", str(self)), n, shape, str(self))
         if context.checkpoint is not None:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import driftlaw
 from driftlaw.errors import ConfigError, CorruptFileError
-from driftlaw.files import make_folder, sha256
+from driftlaw.files import make_folder, remove, sha256
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.history import read_model, write_model
 from driftlaw.loop.own import own_parts, refuse
@@ -44,6 +44,7 @@ from driftlaw.loop.store import (
     RunDirectory,
     read_array,
     read_json,
+    storage_errors,
     write_array,
     write_json,
 )
@@ -191,6 +192,8 @@ class Recursion:
         if self.setting.adaptive is not None:
             for record in records:
                 self.setting.decide(record.fresh)
+        for record in records:
+            self._tidy(record.index)
         self._store_target()
         for index in range(len(records) + 1, self.study.generations + 1):
             record = self._make(index)
@@ -218,11 +221,17 @@ class Recursion:
         seconds = {**outcome.seconds, "writing": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
         write_json(folder / "timing.json", seconds)
         self.directory.append(record)
-        checkpoint.path.unlink(missing_ok=True)
-        chunks.clear()
+        self._tidy(index)
         if self.watch is not None:
             self.watch(index, "done", 1.0, "")
         return record
+
+    def _tidy(self, index: int) -> None:
+        """Remove what only an unfinished generation needs."""
+        folder = self.directory.folder(index)
+        with storage_errors(folder):
+            remove(folder / "checkpoint.safetensors")
+            FileChunks(folder / "chunks").clear()
 
     def _progress(self, index: int) -> Stages:
         watch = self.watch

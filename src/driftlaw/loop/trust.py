@@ -10,6 +10,7 @@ Objects that a caller hands over in Python are the caller's own and are not aske
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import json
 import os
@@ -160,7 +161,8 @@ def _secret(make: bool) -> bytes | None:
             own = folder / f".{secrets.token_hex(8)}"
             descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, secrets.token_bytes(32))
+                if os.write(descriptor, secrets.token_bytes(32)) < 32:
+                    raise OSError(errno.ENOSPC, "short write")
                 os.fsync(descriptor)
                 with contextlib.suppress(FileExistsError):
                     os.link(own, path)  # whole, and only if nobody was faster

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -208,4 +207,4 @@ class FileChunks:
 
     def clear(self) -> None:
         """Remove all parts that were kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        files.remove(self.folder)
