@@ -39,6 +39,7 @@ _NAMES = {
     "Model": "driftlaw.learn.estimator",
     "FlowMatching": "driftlaw.learn.flow.learner",
     "CallableEstimator": "driftlaw.learn.function",
+    "Guided": "driftlaw.learn.guided.learner",
     "GaussianMLE": "driftlaw.learn.gaussian",
     "KDE": "driftlaw.learn.kde",
     "MixtureEM": "driftlaw.learn.mixture_em",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.flow.learner import FlowMatching as FlowMatching
     from driftlaw.learn.function import CallableEstimator as CallableEstimator
     from driftlaw.learn.gaussian import GaussianMLE as GaussianMLE
+    from driftlaw.learn.guided.learner import Guided as Guided
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
     from driftlaw.loop.branches.extend import extend as extend

@@ -17,6 +17,8 @@ from driftlaw.learn.exact import ExactModel
 from driftlaw.learn.flow.learner import FlowMatching
 from driftlaw.learn.function import CallableEstimator
 from driftlaw.learn.gaussian import GaussianMLE
+from driftlaw.learn.guided.learner import Guided
+from driftlaw.learn.guided.model import GuidedModel
 from driftlaw.learn.kde import KDE, KDEModel
 from driftlaw.learn.mixture_em import MixtureEM
 
@@ -34,6 +36,8 @@ __all__ = [
     "FitContext",
     "FlowMatching",
     "GaussianMLE",
+    "Guided",
+    "GuidedModel",
     "KDEModel",
     "MixtureEM",
     "Model",
