@@ -44,6 +44,7 @@ _NAMES = {
     "KDE": "driftlaw.learn.kde",
     "MixtureEM": "driftlaw.learn.mixture_em",
     "extend": "driftlaw.loop.branches.extend",
+    "fork": "driftlaw.loop.branches.fork",
     "History": "driftlaw.loop.history",
     "load": "driftlaw.loop.history",
     "Generation": "driftlaw.loop.record",
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
     from driftlaw.loop.branches.extend import extend as extend
+    from driftlaw.loop.branches.fork import fork as fork
     from driftlaw.loop.history import History as History
     from driftlaw.loop.history import load as load
     from driftlaw.loop.record import Generation as Generation

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from test_resume import ENV, STUDY, cli, content, in_training
+from test_resume import SETTINGS, cli, content, kill_in_training
 
 import driftlaw as dl
+from driftlaw.cli.options import study_from
 from driftlaw.errors import ConfigError, TrustError
 from driftlaw.files import sha256
 from driftlaw.loop import store, trust
@@ -180,22 +179,15 @@ def test_the_signature_is_renewed_only_where_the_run_was_this_users(tmp_path):
 
 def test_an_extension_killed_in_training_resumes_to_the_longer_run(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run(cli("run", "digits", *STUDY, "--out", str(whole)), env=ENV, check=True, capture_output=True)
-    shorter = ["--generations", "1", *STUDY[2:]]
-    subprocess.run(cli("run", "digits", *shorter, "--out", str(parts)), env=ENV, check=True, capture_output=True)
-    extending = cli("resume", str(parts), "--generations", "3")
-    process = subprocess.Popen(extending, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 240
-    while process.poll() is None and not in_training(parts) and time.monotonic() < end:
-        time.sleep(0.002)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert alive, "it ended before it could be killed"
-    done = subprocess.run(cli("resume", str(parts)), env=ENV, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+    def digits(generations):
+        return study_from("digits", settings=SETTINGS, generations=generations, samples=60, seed=5)
+
+    list(dl.run(digits(3), whole))
+    list(dl.run(digits(1), parts))
+    kill_in_training(cli("resume", str(parts), "--generations", "3"), parts)
+    list(dl.resume(parts))
     assert content(parts) == content(whole)
-    assert (parts / "report.html").is_file()
 
 
 def test_the_command_line_says_what_n_means_and_refuses_fewer(tmp_path):

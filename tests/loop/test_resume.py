@@ -16,11 +16,11 @@ import driftlaw as dl
 from driftlaw.errors import RunLockedError
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-STUDY = [
-    *("--generations", "3", "--samples", "60", "--seed", "5"),
-    *("--set", "estimator.steps=40", "--set", "estimator.warm_steps=40", "--set", "estimator.checkpoint_every=5"),
-    *("--set", "estimator.width=32", "--set", "estimator.batch=32", "--set", "measures.samples=40"),
+SETTINGS = [
+    *("estimator.steps=40", "estimator.warm_steps=40", "estimator.checkpoint_every=5", "estimator.width=32"),
+    *("estimator.batch=32", "measures.samples=40"),
 ]
+STUDY = ["--generations", "3", "--samples", "60", "--seed", "5", *(w for s in SETTINGS for w in ("--set", s))]
 
 
 def cli(*args: str) -> list[str]:
@@ -80,6 +80,18 @@ def kill_when(directory: Path, happens, delay: float) -> bool:
     process.send_signal(signal.SIGKILL)
     process.wait()
     return alive
+
+
+def kill_in_training(command: list[str], directory: Path) -> None:
+    """kill -9 of a command while a generation in this directory trains."""
+    process = subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while process.poll() is None and not in_training(directory) and time.monotonic() < end:
+        time.sleep(0.002)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert alive, "it ended before it could be killed"
 
 
 @pytest.mark.parametrize("happens", [in_training, after_samples], ids=lambda f: f.__name__)

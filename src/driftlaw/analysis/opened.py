@@ -9,6 +9,7 @@ import torch
 
 from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Model
+from driftlaw.loop.branches.shared import shared_with_parent
 from driftlaw.loop.history import History, read_model
 from driftlaw.loop.own import refuse
 from driftlaw.loop.step.setting import Past, Setting
@@ -38,7 +39,9 @@ class OpenRun:
         elif not study.is_described_by(history.config):
             raise ConfigError("the study given is not that of the run", "give the one that it was started with")
         self.study = study or history.study()
-        self.setting = Setting(self.study, folder=history.directory.path, decided=[g.fresh for g in history])
+        shared = shared_with_parent(history.directory, self.study, history.trust)
+        decided = [g.fresh for g in history]
+        self.setting = Setting(self.study, folder=history.directory.path, decided=decided, shared=shared)
         self._load = lru_cache(maxsize=None)(self._load_model)
         self.past = Past(lambda n: torch.from_numpy(self.samples(n)), self._load)
 
@@ -61,7 +64,7 @@ class OpenRun:
 
     def _load_model(self, n: int) -> Model:
         self._verify(n, "weights.safetensors")
-        return read_model(self.history.directory, self.study.estimator, self.study.source.shape, n)
+        return read_model(self.history.directory, self.setting.maker(n), self.study.source.shape, n)
 
     def _verify(self, n: int, name: str) -> None:
         files = self.history[n].files if n else {}

@@ -13,6 +13,7 @@ from typing import ClassVar
 from driftlaw import files
 from driftlaw.auditing.record import FILE, Audit
 from driftlaw.errors import DataNotFoundError, DriftlawError
+from driftlaw.loop.branches import shared
 from driftlaw.loop.store import JOURNAL, MANIFEST, SUMMARY, RunDirectory, read_json, read_tensors
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.file import read as read_sketch
@@ -89,6 +90,8 @@ def _run(place: Path, found: Verification) -> None:
     records = []
     if os.path.lexists(place / JOURNAL):
         found.check(place / JOURNAL, lambda: records.extend(directory.records()))
+    if os.path.lexists(place / shared.FORK):
+        found.check(place / shared.FORK, lambda: shared.check(directory))
     hashes: dict[str, str] = {}
     if os.path.lexists(directory.folder(0) / "hashes.json"):
         path = directory.folder(0) / "hashes.json"

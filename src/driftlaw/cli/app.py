@@ -35,6 +35,7 @@ STUDY, AUDIT, DATA = "Studies of collapse", "Data and generations that you have"
 VERBS = {
     "run": Verb("run", "Run a recursive training study: driftlaw run digits", STUDY),
     "resume": Verb("run", "Go on with a run, or to more generations: driftlaw resume runs/digits", STUDY),
+    "fork": Verb("run", "Share K generations, go on differently: driftlaw fork runs/gmm --at 3 --out b", STUDY),
     "sweep": Verb("sweep", "Run a study over fractions and seeds: driftlaw sweep gmm --alphas 0.1,0.9", STUDY),
     "bounds": Verb("bounds", "Every bound beside its measured value: driftlaw bounds runs/gmm", STUDY),
     "reproduce": Verb("reproduce", "Figures and claims of arXiv 2602.16601: driftlaw reproduce table", STUDY),

@@ -62,14 +62,23 @@ def study_from(
     config |= {key: value for key, value in fields.items() if value is not None}
     resolved = Study.from_config(config).config()
     for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r} is not key=value", "write for example --set estimator.bandwidth=0.4")
-        try:
-            apply_setting(resolved, key.strip(), yaml.safe_load(value))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
+        apply_setting(resolved, *setting(text))
     return Study.from_config(resolved)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """The key and the value of ``--set key=value``.
+
+    Raises:
+        ConfigError: not of this form, or no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not key=value", "write for example --set estimator.bandwidth=0.4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML", "quote it") from error
 
 
 def _note_groups(name: str, estimator: object) -> None:

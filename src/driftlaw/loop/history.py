@@ -15,6 +15,7 @@ from torch import Tensor
 
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import Estimator, Model
+from driftlaw.loop.branches.shared import Parent, parent_of, shared_with_parent
 from driftlaw.loop.own import refuse
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors, write_tensors
@@ -81,7 +82,14 @@ class History:
         name = "weights.safetensors"
         self.directory.verify(index, {k: v for k, v in self[index].files.items() if k == name})
         study = study or self.study()
-        return read_model(self.directory, study.estimator, study.source.shape, index)
+        shared = shared_with_parent(self.directory, study, self.trust).estimators
+        maker = shared[index - 1] if index <= len(shared) else study.estimator
+        return read_model(self.directory, maker, study.source.shape, index)
+
+    @property
+    def parent(self) -> Parent | None:
+        """Where the run was forked from; None for a run of its own."""
+        return parent_of(self.directory)
 
     def samples(self, index: int) -> np.ndarray:
         """Rows kept of p_hat^index, ``[n, ...]`` float32; index 0 gives the real rows of generation 0."""

@@ -30,6 +30,7 @@ import driftlaw
 from driftlaw.errors import ConfigError, CorruptFileError
 from driftlaw.files import make_folder, remove, sha256
 from driftlaw.learn.estimator import Model
+from driftlaw.loop.branches.shared import shared_with_parent
 from driftlaw.loop.history import read_model, write_model
 from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.record import Generation
@@ -116,7 +117,9 @@ def resume(
     if study is None:
         refuse(manifest.get("own") or {}, "resume")
     study = study or directory.study(trust)
-    return _resumed_run(directory, Setting(study, pick_device(study.device), folder=directory.path), watch)
+    shared = shared_with_parent(directory, study, trust)
+    setting = Setting(study, pick_device(study.device), folder=directory.path, shared=shared)
+    return _resumed_run(directory, setting, watch)
 
 
 def pick_device(name: str) -> str:
@@ -187,6 +190,7 @@ class Recursion:
 
     def generations(self) -> Iterator[Generation]:
         """Make the missing generations in order."""
+        self._check_shared()
         records, damage = self.directory.good_records()
         self._differences += self.directory.notes + ((damage,) if damage else ())
         if self.setting.adaptive is not None:
@@ -200,6 +204,14 @@ class Recursion:
             records.append(record)
             yield record
         self._summarise(records)
+
+    def _check_shared(self) -> None:
+        """A fork's first generations are its parent's: they are never made again here."""
+        for index, record in enumerate(self.setting.shared.records, start=1):
+            try:
+                self.directory.verify(index, record.files)
+            except CorruptFileError as error:
+                raise CorruptFileError(error.what, "restore it from the parent, or fork again") from error
 
     def _make(self, index: int) -> Generation:
         folder = self.directory.folder(index)
@@ -248,7 +260,7 @@ class Recursion:
                 self.directory.verify(0, read_json(hashes))
                 return
         make_folder(folder)
-        batch = self.setting.supply.take(self.study.samples, 0).batch
+        batch = self.setting.supply.take(self.setting.stored(0), 0).batch
         files = {"samples.npy": write_array(folder / "samples.npy", batch.x.numpy())}
         if batch.y is not None:
             files["labels.npy"] = write_array(folder / "labels.npy", batch.y.numpy())
@@ -258,7 +270,7 @@ class Recursion:
         return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
 
     def _load_model(self, index: int) -> Model:
-        return read_model(self.directory, self.study.estimator, self.study.source.shape, index)
+        return read_model(self.directory, self.setting.maker(index), self.study.source.shape, index)
 
     def _summarise(self, records: list[Generation]) -> None:
         last = records[-1]

@@ -26,15 +26,14 @@ from typing import Any
 import numpy as np
 
 from driftlaw.analysis.bounds import REFERENCES, analyse
+from driftlaw.analysis.opened import OpenRun
 from driftlaw.auditing.record import FILE as AUDIT
 from driftlaw.auditing.record import Audit
 from driftlaw.errors import InputError, RunDirectoryError, nearest
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Model
-from driftlaw.loop.history import History, load, read_model
+from driftlaw.loop.history import History, load
 from driftlaw.loop.own import refuse
 from driftlaw.loop.step.adapt import Observer
-from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import MANIFEST
 from driftlaw.records import Record
 from driftlaw.theory.planning import SampleNoise
@@ -143,15 +142,8 @@ def _in_law(history: History, reference: str, seed: int) -> tuple[Estimate, Esti
 def _in_features(history: History) -> tuple[Estimate, Estimate, Estimate, float, str]:
     """Innovations in the study's feature coordinates, by new rows of the stored models."""
     refuse(history.manifest.get("own") or {}, "a plan")
-    study = history.study()
-    setting = Setting(study, folder=history.directory.path, decided=[g.fresh for g in history])
-
-    def model(n: int) -> Model:
-        files = {k: v for k, v in history[n].files.items() if k == "weights.safetensors"}
-        history.directory.verify(n, files)
-        return read_model(history.directory, study.estimator, study.source.shape, n)
-
-    seen = Observer(setting, model).observe(len(history))
+    run = OpenRun(history)
+    seen = Observer(run.setting, run.model).observe(len(history))
     return seen.innovation, seen.alignment, seen.drift, seen.dimension, "the study's feature coordinates"
 
 

@@ -1,4 +1,4 @@
-"""``driftlaw run`` and ``driftlaw resume``."""
+"""``driftlaw run``, ``driftlaw resume`` and ``driftlaw fork``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftlaw.cli.console import Trust, can_go_on, err, out, print_json, watching
-from driftlaw.cli.options import free_directory, study_from
+from driftlaw.cli.options import free_directory, setting, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
 from driftlaw.loop.branches.extend import extend
+from driftlaw.loop.branches.fork import fork as make_fork
 from driftlaw.loop.cost import Cost, cost
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import RunDirectory
+from driftlaw.theory import refresh
 
 #: Warnings printed after a run; the report has them all.
 MOST_NOTES = 4
@@ -111,6 +113,34 @@ def resume(
         else:
             records = extend(directory, generations=generations, watch=watch, trust=trust)
         _finish(records, directory, as_json)
+
+
+def fork(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    at: Annotated[int, typer.Option("--at", help="The last generation K that both runs have.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="New run directory; it needs the parent no more.")],
+    alpha: Annotated[
+        float | None, typer.Option(help="Fraction of fresh real data after K; short for --policy fixed:ALPHA.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy after K, such as window:3,0.1.")] = None,
+    generations: Annotated[int | None, typer.Option(help="Generations in total, the shared ones included.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Such as estimator.bandwidth=0.4; repeatable.")
+    ] = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Share generations 1..K of a run and go on differently, in a new run directory."""
+    changes = dict(setting(text) for text in settings or [])
+    given = {"alpha": alpha, "policy": policy and refresh.parse(policy), "generations": generations}
+    changes |= {key: value for key, value in given.items() if value is not None}
+    can_go_on(f"driftlaw resume {shlex.quote(str(out_dir))}")
+    command = shlex.join(["driftlaw", *sys.argv[1:]])
+    loop.use_threads_of(RunDirectory(directory).manifest())
+    total = int(changes.get("generations") or RunDirectory(directory).config()["generations"])
+    with watching(total, start=at + 1) as watch:
+        records = make_fork(directory, at=at, out=out_dir, watch=watch, trust=trust, command=command, **changes)
+        _finish(records, out_dir, as_json)
 
 
 def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> None:

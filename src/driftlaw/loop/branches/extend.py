@@ -18,6 +18,7 @@ import numpy as np
 
 from driftlaw.errors import ConfigError, RunDirectoryError
 from driftlaw.files import read_text, sha256
+from driftlaw.loop.branches.shared import shared_with_parent
 from driftlaw.loop.feature_kinds import classifier_of
 from driftlaw.loop.history import History
 from driftlaw.loop.own import refuse
@@ -82,7 +83,11 @@ def extend(
     if generations == before:
         return resume(path, watch=watch, study=study)
     device = pick_device(study.device)
-    short, long = (Setting(study.with_settings({"generations": n}), device, folder=path) for n in (before, generations))
+    shared = shared_with_parent(directory, study, trust)
+    short, long = (
+        Setting(study.with_settings({"generations": n}), device, folder=path, shared=shared)
+        for n in (before, generations)
+    )
     _check_same_past(short, long)
     long.prepare()
     return _extended_run(directory, long, config, watch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from driftlaw import seeding
-from driftlaw.errors import InputError
+from driftlaw.errors import DriftlawError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Model
 from driftlaw.loop.record import Generation, Lineage
@@ -88,7 +88,7 @@ def advance(
     context = FitContext(
         seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
         held_out=setting.held_out.x if setting.held_out is not None else None,
-        warm_start=past.model(index - 1) if index > 1 else None,
+        warm_start=_warm_start(setting, index, past),
         checkpoint=work.checkpoint,
         progress=lambda fraction, text: progress("training", fraction, text),
         device=setting.device,
@@ -112,6 +112,22 @@ def advance(
     record = measure(setting, index, past, model, samples, lineage)
     lap("measuring")
     return Outcome(record, model, samples, seconds)
+
+
+def _warm_start(setting: Setting, index: int, past: Past) -> Model | None:
+    """The model before, if this learner can start from it: a fork may go on with another one."""
+    if index == 1:
+        return None
+    before, now = past.model(index - 1), setting.study.estimator
+    if setting.maker(index - 1) is now:
+        return before
+    if type(setting.maker(index - 1)) is not type(now):
+        return None
+    try:
+        now.load(before.state(), setting.study.source.shape)
+    except DriftlawError:
+        return None
+    return before
 
 
 def measure(setting: Setting, index: int, past: Past, model: Model, samples: Tensor, lineage: Lineage) -> Generation:

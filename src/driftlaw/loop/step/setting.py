@@ -26,7 +26,8 @@ from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.estimate import Estimate
-from driftlaw.learn.estimator import Model
+from driftlaw.learn.estimator import Estimator, Model
+from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
 from driftlaw.loop.step import feature_space
@@ -51,12 +52,14 @@ class Setting:
         device: where learners work.
         decided: the fractions that an adaptive policy has decided so far; see :meth:`decide`.
         folder: of the run, where a trained feature space is kept; None keeps it in memory.
+        shared: generations that the run has from its parent, whatever the study says of them; none for its own run.
     """
 
     study: Study
     device: str = "cpu"
     decided: list[float] = field(default_factory=list, compare=False)
     folder: Path | None = field(default=None, compare=False)
+    shared: Shared = field(default_factory=Shared, compare=False)
 
     def prepare(self) -> None:
         """Find out now, before anything is written, whether the data suffice.
@@ -72,7 +75,9 @@ class Setting:
         if self.grows and study.mixing == "multinomial":
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
         self._check_blocks()
-        certain = study.generations if self.adaptive is None else 1  # an adaptive policy decides the others later
+        certain = study.generations
+        if self.adaptive is not None:  # it decides the others later
+            certain = max(1, len(self.shared))
         needed, size = self.fresh_before(certain + 1), study.source.size
         if size is not None and needed > size and not study.reuse:
             raise DataExhaustedError(
@@ -87,16 +92,30 @@ class Setting:
 
     def _check_blocks(self) -> None:
         """Refuse a policy that takes more rows of one generation than are stored of it."""
-        stored = self.study.samples
-        for index in range(2, self.study.generations + 1 if self.adaptive is None else 2):
-            taken = self.counts(index)[1]
-            if len(taken) and int(taken.max()) > stored:
-                j = int(taken.argmax())
+        first = max(2, len(self.shared) + 1)
+        for index in range(first, self.study.generations + 1 if self.adaptive is None else first):
+            fresh, taken = self.counts(index)
+            over = [j for j, count in enumerate(taken) if count > self.stored(j)]
+            if over:
+                j = over[0]
                 raise ConfigError(
                     f"the policy takes {taken[j]} rows of generation {j} to train generation {index}, "
-                    f"but {stored} are stored of each",
-                    f"give it a weight of at most {stored / int(sum(self.counts(index)[1]) + self.counts(index)[0]):g}",
+                    f"but {self.stored(j)} are stored of it",
+                    f"give it a weight of at most {self.stored(j) / (fresh + int(taken.sum())):g}",
                 )
+
+    def stored(self, index: int) -> int:
+        """Rows that are stored of generation `index`; those of generation 0 are the ones that generation 1 learns."""
+        if index <= len(self.shared):
+            return self.shared.records[index - 1].samples if index else self.counts(1)[0]
+        return self.study.samples
+
+    def maker(self, index: int) -> Estimator:
+        """Who learned, or will learn, generation `index`."""
+        if index <= len(self.shared):
+            return self.shared.estimators[index - 1]
+        estimator: Estimator = self.study.estimator
+        return estimator
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +123,11 @@ class Setting:
         N, policy = self.study.generations, self.study.policy
         if self.adaptive is not None:
             policy = Schedule([*self.decided, *[1.0] * (N - len(self.decided))])
-        fresh, mixing = policy.rows(N)
-        return np.asarray(fresh, float), np.asarray(mixing, float)
+        fresh, mixing = (np.array(part, float) for part in policy.rows(N))
+        for i, record in enumerate(self.shared.records):
+            fresh[i], mixing[i] = record.fresh, 0.0
+            mixing[i, : i + 1] = record.mixing
+        return fresh, mixing
 
     @property
     def adaptive(self) -> AdaptivePolicy | None:
@@ -139,6 +161,10 @@ class Setting:
         Generation 1 trains on p whatever the policy says, because p_hat^0 = p: all its rows are fresh.
         """
         fresh, mixing = self.rows
+        if index <= len(self.shared):
+            lineage = self.shared.records[index - 1].lineage
+            taken = lineage.fresh + lineage.reused
+            return taken, np.array([lineage.real - taken, *(lineage.models.get(j, 0) for j in range(1, index))])
         if index == 1:
             return self.study.samples, np.zeros(1, int)
         total = self.study.samples * (index if self.grows else 1)
@@ -172,7 +198,7 @@ class Setting:
         tails: list[float | None] = [float(torch.as_tensor(covariances).max()) if isotropic else None]
         for index in range(1, self.study.generations + 1):
             q = self.training_tail(index, tails)
-            grow = getattr(self.study.estimator, "population_tail", None)
+            grow = getattr(self.maker(index), "population_tail", None)
             tails.append(grow(q) if grow is not None and q is not None else None)
         return tails
 
