@@ -151,7 +151,7 @@ def hermite_gain(degree: int | Sequence[int] | NDArray[np.int64], alpha: float, 
     return np.asarray(alpha * r / (1 - (1 - alpha) * r))
 
 
-def hermite_gain_after(degree: int, alpha: float, t0: Sequence[float]) -> NDArray[np.float64]:
+def hermite_gain_after(degree: int, alpha: float, t0: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     r"""Gain :math:`a_m(p_n)/a_m(p)` after each round of a schedule, from :math:`p_0 = p`: ``[rounds]``.
 
     .. math:: g^{n+1} = r_m(\tau_n)\,(\alpha + (1-\alpha)\,g^n)

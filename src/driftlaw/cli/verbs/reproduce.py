@@ -56,7 +56,7 @@ def reproduce(
     from driftlaw.reproduce.pages import page as report
 
     if figures == ["laws"]:
-        show_laws(seed, as_json)
+        show_laws(seed, out_dir or Path("runs") / "reproduce-laws", as_json)
         return
     if images and paper:
         raise InputError("--images and --paper were both given", "--paper is the finite mixture study; choose one")
@@ -136,23 +136,28 @@ def show(found: loop.Reproduction, page: Path, folder: Path, as_json: bool) -> N
     out.print(f"report {page}", soft_wrap=True)
 
 
-def show_laws(seed: int, as_json: bool) -> None:
-    """Simulate published closed forms and print them beside their formulas."""
+def show_laws(seed: int, folder: Path, as_json: bool) -> None:
+    """Simulate published closed forms, write their page and print them beside their formulas."""
     from driftlaw.reproduce.laws import laws
+    from driftlaw.reproduce.pages import laws as pages
+    from driftlaw.reproduce.pages.page import check_folder
 
+    check_folder(folder)
     found = laws(seed)
+    page = pages.write(found, seed, folder)
     if as_json:
-        print_json({"seed": seed, "laws": [law.to_json() for law in found]})
+        print_json({**pages.document(found, seed), "out": str(folder), "report": str(page)})
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for heading in ("law", "formula", "expected", "measured", "z", "source"):
-        table.add_column(heading)
+    for heading in ("law", "formula gives", "simulated", "z"):
+        table.add_column(heading, justify="left" if heading == "law" else "right")
     for law in found:
-        z = f"{law.z:+.1f}" if law.agrees else f"[red]{law.z:+.1f}[/]"
-        table.add_row(
-            law.name, law.formula, f"{law.expected:.4g}", str(law.measured).replace("[", "\\["), z, law.source
-        )
+        z = pages.distance(law) if law.agrees else f"[red]{pages.distance(law)}[/]"
+        sign = "≤ " if law.side == "upper" else ""
+        measured = str(law.measured).replace("[", "\\[")
+        table.add_row(f"{law.name}\n[dim]{law.source}[/]", f"{sign}{law.expected:.4g}", measured, z)
     out.print(table)
+    out.print(f"report {page}", soft_wrap=True)
 
 
 def check_numbers(alphas: list[float], target_se: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from driftlaw.reproduce.laws.simulation import Simulated
 
 
-def replaced(g: np.random.Generator) -> tuple[str, str, str, float, NDArray[np.float64]]:
+def replaced(g: np.random.Generator) -> Simulated:
     """Excess test error after n rounds of T fresh inputs labelled by the last fit."""
     d, T, rounds, reps = 5, 30, 5, 8000
     w = np.zeros((reps, d))
@@ -14,4 +15,4 @@ def replaced(g: np.random.Generator) -> tuple[str, str, str, float, NDArray[np.f
         x, noise = g.normal(size=(reps, T, d)), g.normal(size=(reps, T, 1))
         w += np.linalg.solve(x.mT @ x, x.mT @ noise)[..., 0]
     expected = rounds * d / (T - d - 1)
-    return "Linear regression, replace", "E = n s^2 d/(T-d-1)", "arXiv 2404.01413", expected, (w**2).sum(1)
+    return Simulated("Linear regression, replace", "E = n s^2 d/(T-d-1)", "arXiv 2404.01413", expected, (w**2).sum(1))
