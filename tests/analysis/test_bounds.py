@@ -20,6 +20,7 @@ TWO = dl.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.5, 0.5])
 FAST = {"samples": 60, "density_samples": 2000, "path_samples": 2000}
 ONE_STEP = {
     "Exponential Pinsker",
+    "Stein floor",
     "Proposition 3.1", "Proposition 3.1, reverse", "Proposition 3.1, N(0, I) start", "Equality for consistent fields",
     "Proposition 3.3", "Proposition 3.3, clean regime", "Theorem 3.4", "Sharp first order",
     "Gradient bound on eta", "Gradient bound", "Gradient bound, reverse",

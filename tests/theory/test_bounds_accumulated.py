@@ -104,15 +104,22 @@ def test_floors_in_numbers():
 
 
 def test_the_first_clause_of_proposition_4_1_is_about_the_sum_only():
-    """eps_i^2 = 1/(i + 1): energies and drifts have divergent sums, yet D_n -> 0 as 1/(alpha^2 n)."""
-    alpha = 0.5
-    eps2, D = bounds.proposition_4_1_counter_example(alpha, 2000)
-    assert eps2[:3].tolist() == [1, 1 / 2, 1 / 3]
-    assert D[-1] * 2000 * alpha**2 == pytest.approx(1, abs=0.01)
-    assert D[-1] < 0.003 < 0.02 < D[199]
-    # partial sums grow by log(10) per decade (times 1/alpha^2 for the drift): both series diverge
-    assert eps2[200:].sum() == pytest.approx(math.log(10), rel=0.01)
-    assert D[200:].sum() == pytest.approx(math.log(10) / alpha**2, rel=0.02)
+    """Contaminations l_i = 1/(2 sqrt(i + 1)) on a finite set: divergent sums, yet D_n -> 0 as 1/(4 alpha^2 n)."""
+    alpha, N = 0.5, 10_000
+    p, r = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.7])
+    tv, chi2 = abs(r - p).sum() / 2, (r**2 / p).sum() - 1
+    eps2, D = bounds.proposition_4_1_counter_example(alpha, N, tv, chi2)
+    model = p
+    for i in range(50):  # the recursion itself
+        q, share = alpha * p + (1 - alpha) * model, 0.5 / math.sqrt(i + 1)
+        model = (1 - share) * q + share * r
+        assert D[i] == pytest.approx((model**2 / p).sum() - 1, rel=1e-12)
+        assert eps2[i] <= 2 * (q * np.log(q / model)).sum()
+        assert eps2[i] == pytest.approx(4 * (abs(model - q).sum() / 2) ** 2, rel=1e-9)
+    assert D[-1] * N * 4 * alpha**2 == pytest.approx(chi2, rel=0.02)
+    # partial sums grow by a constant a decade: both series diverge
+    assert eps2[N // 10 :].sum() == pytest.approx(math.log(10) * tv**2, rel=0.05)
+    assert D[N // 10 :].sum() == pytest.approx(math.log(10) * chi2 / (4 * alpha**2), rel=0.05)
     assert "may still tend to 0" in bounds.proposition_4_1_sum(alpha, [1.0], [0.1]).note
     names = {a.name for a in bounds.proposition_4_1_floor(alpha, 0.5, 0.01).assumptions}
     assert "floors" in names  # clause (ii) has an assumption that clause (i) has not
@@ -206,6 +213,7 @@ def test_contraction(name, power):
         (lambda: bounds.innovation_bracket(0.5, 0.1, 0.9), "at least 1"),
         (lambda: bounds.proposition_4_1_sum(0.5, [0.1], [0.1, 0.2]), "one value per generation"),
         (lambda: bounds.proposition_4_1_counter_example(0.0, 10), r"\(0, 1\]"),
+        (lambda: bounds.proposition_4_1_counter_example(0.5, 10, tv=2.0), "of one law"),
         (lambda: bounds.minkowski(Window(2), [0.1, 0.2], measured=[exact(1)]), "2 measured values"),
         (lambda: bounds.theorem_4_2_required_constant(0.1, [-1.0], 0.25, 1.0, 0), "non-negative"),
     ],

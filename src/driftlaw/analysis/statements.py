@@ -88,7 +88,7 @@ class Rows:
 
 def one_step(n: int, path: PathMeasures, evidence: Evidence) -> Iterator[Statement]:
     """Statements of one generation at t0, from its path measures (consistent fields: kernel and Gaussian mixtures)."""
-    m, eta = path, fraction(path.observability)
+    m, eta = path, fraction(path.observability)  # E_{p_hat} L = -eps_hat^2 for consistent fields (derivations, T3)
     learned, ideal = m.energy_learned, m.energy_ideal
     standard = bounds.proposition_3_1(learned, m.kl_standard, None, evidence)
     start = Assumption(
@@ -108,6 +108,7 @@ def one_step(n: int, path: PathMeasures, evidence: Evidence) -> Iterator[Stateme
         bounds.proposition_3_3_clean(eta, ideal, None, m.chi2, evidence),
         bounds.theorem_3_4(ideal, None, m.chi2, evidence),
         bounds.sharp_first_order(eta, ideal, m.chi2),
+        bounds.stein_floor(learned, bounds.statement.propagate(_product, "eta eps*^2", a=eta, b=ideal), m.chi2),
         bounds.exponential_pinsker(learned, m.kl_initial, m.tv, evidence),
         bounds.gradient_observability(m.gradient_energy, ideal, eta, exact=True),
         bounds.gradient_kl(learned, m.kl_initial, m.kl, exact=True),
@@ -264,6 +265,10 @@ def certificates(
         assumptions = (steady.assumptions[0], *evidence.assumptions("A2"))
         quantity = "TV(P_t0 p_hat^n, P_t0 p), all n"
         yield Statement(None, "", replace(steady, assumptions=assumptions, quantity=quantity))
+
+
+def _product(a: float, b: float) -> float:
+    return a * b
 
 
 # -- estimates ------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def proposition_4_1() -> list[Claim]:
     """Both clauses of Proposition 4.1."""
     N = 1000
     eps2, drift = proposition_4_1_counter_example(0.5, N)
-    sums = Number(f"Σ ε*² up to {N}, growing like log N", Estimate.exact(float(eps2.sum()), "closed form"))
+    sums = Number(f"Σ ε*² up to {N}, at least, growing like log N", Estimate.exact(float(eps2.sum()), "closed form"))
     last = Number(f"D_{N} of that example", Estimate.exact(float(drift[-1]), "closed form"))
     floors, better = [], []
     for alpha, expected in FLOORS.items():
@@ -83,7 +83,7 @@ def proposition_4_1() -> list[Claim]:
             "Proposition 4.1 (i)",
             "If Σ ε*² diverges, so does Σ D_i.",
             "confirmed with a condition",
-            "It says nothing about single generations: with ε*²_i = 1/(i+1) and full alignment D_i tends to 0.",
+            "It says nothing about single generations: with p̂ = (1 - l_i) q_i + l_i r, l_i = 1/(2√(i+1)), D_i → 0.",
             (sums, last),
         ),
         Claim(

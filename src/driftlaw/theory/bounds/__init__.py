@@ -1,7 +1,7 @@
 """Every bound and certificate beside what it needs and what was measured; numbers in, :class:`Bound` out.
 
 ``one_step``, ``gradient``: one generation. ``accumulated``, ``floors``, ``theorem_4_2``: many generations in chi2.
-``sharper``: T2 to T5.
+``sharper``: T1 to T8.
 ``certificates``: many generations in TV, no smallness or tail assumption. ``assumptions``: the audit of A1-A5.
 """
 
@@ -38,11 +38,16 @@ from driftlaw.theory.bounds.one_step import (
     theorem_3_4,
 )
 from driftlaw.theory.bounds.sharper import (
+    bounded_error,
     discounted_gradient,
     exponential_pinsker,
     floor_without_alpha,
     half_way_tv,
+    pythagoras,
+    start_kl,
+    start_kl_decay,
     stein_floor,
+    transport,
 )
 from driftlaw.theory.bounds.statement import Assumption, Bound
 from driftlaw.theory.bounds.theorem_4_2 import (
@@ -55,6 +60,7 @@ __all__ = [
     "Assumption",
     "Bound",
     "Evidence",
+    "bounded_error",
     "consistent_field_identity",
     "discounted_gradient",
     "drift_bracket",
@@ -78,13 +84,17 @@ __all__ = [
     "proposition_4_1_counter_example",
     "proposition_4_1_floor",
     "proposition_4_1_sum",
+    "pythagoras",
     "sharp_first_order",
+    "start_kl",
+    "start_kl_decay",
     "steady_state",
     "stein_floor",
     "theorem_3_4",
     "theorem_4_2_additive",
     "theorem_4_2_displayed",
     "theorem_4_2_required_constant",
+    "transport",
     "tv_certificate",
     "tv_steady_state",
     "two_step_floor",

@@ -16,18 +16,17 @@ the counter-example.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
-from driftlaw.theory.accumulation import certified_drift
 from driftlaw.theory.bounds.assumptions import UNKNOWN, Evidence
 from driftlaw.theory.bounds.one_step import NO_EVIDENCE
 from driftlaw.theory.bounds.statement import Assumption, Bound, Number, check_alpha, check_eta, propagate
-from driftlaw.theory.propagator import propagator
-from driftlaw.theory.refresh import Array, FixedFraction, check_horizon
+from driftlaw.theory.refresh import Array, check_horizon
 
 CLEAN = Assumption(
     "clean regime", "eps*^2 <= min(1, eta/(8 C)), so that I >= eta eps*^2/8", UNKNOWN, "C is a moment constant"
@@ -121,24 +120,42 @@ def proposition_4_1_sum(
         ),
         measured=measured,
         assumptions=(*evidence.assumptions("A1", "A2", "A3", "A4"), CLEAN),
-        note="a statement on the sum: D_i may still tend to 0, for example with eps*_i^2 = 1/(i + 1)",
+        note="a statement on the sum: D_i may still tend to 0, as in proposition_4_1_counter_example",
     )
 
 
-def proposition_4_1_counter_example(alpha: float, N: int) -> tuple[Array, Array]:
-    r"""Clause (i) does not keep D_i away from 0: :math:`\varepsilon_{*,i}^2 = 1/(i+1)` with the worst alignment.
+def proposition_4_1_counter_example(alpha: float, N: int, tv: float = 0.5, chi2: float = 1.0) -> tuple[Array, Array]:
+    r"""Clause (i) does not keep D_i away from 0, by laws that exist: ever smaller contaminations of one law r.
+
+    .. math:: \hat p^{i+1} = (1 - l_i)\,q_i + l_i\,r, \qquad l_i = \tfrac12 (i+1)^{-1/2}
+
+    Then :math:`\hat p^i - p = c_i (r - p)` with :math:`c_{i+1} = (1-l_i)(1-\alpha)c_i + l_i`, so that
+    :math:`D_i = c_i^2 \chi^2(r\|p)` tends to 0 as 1/(4 alpha^2 i), while
+    :math:`\varepsilon_{*,i}^2 \ge 2 KL(q_i\|\hat p^{i+1}) \ge 4 l_i^2 (1 - (1-\alpha) c_i)^2 TV(r, p)^2` by Pinsker has
+    a divergent sum.
 
     Args:
         alpha: fraction of fresh data, positive.
         N: generations.
+        tv: TV(r, p), in (0, 1].
+        chi2: chi2(r || p), positive.
 
     Returns:
-        ``(eps2 [N], D [N])``: a divergent series of energies, and the drift D_1..D_N that innovations
-        J_i = eps_i^2 give when all of them align. It tends to 0 as 1/(alpha^2 n).
+        ``(eps2 [N], D [N])``: the lower bounds of eps*^2, and the drift D_1..D_N.
+
+    Raises:
+        InputError: numbers out of range.
+
+    Reference: this project, theory section 10.
     """
-    check_alpha(alpha, positive=True)
-    eps2 = 1 / np.arange(1, check_horizon(N) + 1, dtype=np.float64)
-    return eps2, certified_drift(propagator(FixedFraction(alpha), N), eps2)
+    a = check_alpha(alpha, positive=True)
+    if not (0 < tv <= 1 and 0 < chi2 < math.inf):
+        raise InputError(f"TV {tv!r} and chi2 {chi2!r} of one law", "give 0 < TV <= 1 and a finite chi2 > 0")
+    share = 0.5 / np.sqrt(np.arange(1, check_horizon(N) + 1, dtype=np.float64))
+    off = np.zeros(len(share) + 1)
+    for i, new in enumerate(share):
+        off[i + 1] = (1 - new) * (1 - a) * off[i] + new
+    return 4 * (share * (1 - (1 - a) * off[:-1]) * tv) ** 2, off[1:] ** 2 * chi2
 
 
 def proposition_4_1_floor(
