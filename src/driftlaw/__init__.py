@@ -38,6 +38,7 @@ _NAMES = {
     "FitContext": "driftlaw.learn.estimator",
     "Model": "driftlaw.learn.estimator",
     "FlowMatching": "driftlaw.learn.flow.learner",
+    "Select": "driftlaw.learn.select.select",
     "CallableEstimator": "driftlaw.learn.function",
     "Guided": "driftlaw.learn.guided.learner",
     "GaussianMLE": "driftlaw.learn.gaussian",
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.guided.learner import Guided as Guided
     from driftlaw.learn.kde import KDE as KDE
     from driftlaw.learn.mixture_em import MixtureEM as MixtureEM
+    from driftlaw.learn.select.select import Select as Select
     from driftlaw.loop.branches.extend import extend as extend
     from driftlaw.loop.branches.fork import fork as fork
     from driftlaw.loop.history import History as History

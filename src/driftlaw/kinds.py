@@ -54,6 +54,7 @@ POLICIES = Kinds(
     methods=("rows",),
     group="driftlaw.policies",
 )
+SELECTS = Kinds("select", {"select": "driftlaw.learn.select.select:Select"}, methods=("choose", "chosen", "config"))
 CLASSIFIERS = Kinds("features", {"classifier": "driftlaw.learn.classifier:ConvClassifier"})
 #: Families of which a user can have an own kind, by name.
 FAMILIES = {kinds.family: kinds for kinds in (SOURCES, ESTIMATORS, POLICIES)}

@@ -118,6 +118,8 @@ def analyse(
                 f"rows were drawn by an ODE ({solver}); path bounds are about the reverse diffusion of the same score. "
                 "For the ODE's law KL = KL_T + 1/2 int E[e . grad log p_hat/q] dt: no bound by the energy of e alone"
             )
+    if any(g.selection for g in history):
+        notes.append("samples were selected: innovations are of training and selection together")
     last = len(history) + 1
     return BoundsReport(
         study=str(history.config.get("name", "")),
@@ -144,7 +146,7 @@ class _Run(OpenRun):
         N = len(history)
         fresh, mixing = self.setting.rows
         self.rows = Rows(fresh[:N], mixing[:N, : N + 1])
-        self.dense = all("kl" in g.divergence for g in history)
+        self.dense = all("kl" in g.divergence and "kl" in g.one_step for g in history)
         self.paths_known = self.dense and all(g.path.known for g in history)
 
     @property

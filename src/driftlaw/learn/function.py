@@ -55,7 +55,7 @@ class CallableEstimator:
 
     def __post_init__(self) -> None:
         if isinstance(self.function, str):
-            object.__setattr__(self, "function", _imported(self.function))
+            object.__setattr__(self, "function", imported(self.function))
         if not callable(self.function):
             raise ConfigError(
                 f"CallableEstimator: a {type(self.function).__name__} is not a function", "give fit(rows, context)"
@@ -89,7 +89,8 @@ class CallableEstimator:
         return {"kind": "callable", "function": f"{module}:{name}"}
 
 
-def _imported(name: str) -> Callable[..., Any]:
+def imported(name: str) -> Callable[..., Any]:
+    """The function that ``"module:name"`` names."""
     module, _, attribute = name.partition(":")
     try:
         value: Any = importlib.import_module(module)

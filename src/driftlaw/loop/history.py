@@ -123,7 +123,7 @@ class History:
                 "real": g.lineage.real,
                 "samples": g.samples,
             }
-            for group in ("divergence", "one_step", "floor", "moments", "modes", "path"):
+            for group in ("divergence", "one_step", "floor", "moments", "modes", "path", "selection"):
                 for name, e in getattr(g, group).items():
                     key = name if group == "divergence" else f"{group}.{name}"
                     row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}

@@ -12,7 +12,7 @@ from typing import Any
 
 from driftlaw.config import Kinds
 from driftlaw.errors import ConfigError
-from driftlaw.kinds import FAMILIES
+from driftlaw.kinds import FAMILIES, SELECTS
 
 
 def own_parts(study: object) -> dict[str, str]:
@@ -26,8 +26,8 @@ def own_parts(study: object) -> dict[str, str]:
     """
     return {
         name: f"{type(part).__module__}.{type(part).__qualname__}"
-        for name, kinds in FAMILIES.items()
-        if not _rebuilt_alike(kinds, part := getattr(study, name))
+        for name, kinds in (FAMILIES | {"select": SELECTS}).items()
+        if getattr(study, name, None) is not None and not _rebuilt_alike(kinds, part := getattr(study, name))
     }
 
 

@@ -63,6 +63,8 @@ class Generation(Record):
         modes: weight of each mixture component or class, by name; entropy of it under "entropy" (nats).
         training: numbers of the fit (losses, steps); empty for closed-form learners.
         path: path measures against the training law (energies, observability); refused where no score is known.
+        selection: what selection did to its training set: kept, reward_before, reward_after, selection, drift_before,
+            alignment (with minus the drift); empty without selection.
         warnings: in words, what a reader must know.
         files: SHA-256 of each file of this generation, by name relative to its folder.
     """
@@ -80,5 +82,6 @@ class Generation(Record):
     modes: Estimates = field(default_factory=dict)
     training: Mapping[str, float] = field(default_factory=dict)
     path: PathMeasures = field(default_factory=PathMeasures)
+    selection: Estimates = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from driftlaw import files
 from driftlaw.config import check_depth, shown
 from driftlaw.data.registry import as_source
 from driftlaw.errors import ConfigError, DriftlawError, nearest
-from driftlaw.kinds import ESTIMATORS, FAMILIES
+from driftlaw.kinds import ESTIMATORS, FAMILIES, SELECTS
 from driftlaw.loop import trust
 from driftlaw.loop.feature_kinds import validated
 from driftlaw.loop.own import own_parts, refuse
@@ -31,6 +31,10 @@ def _policy(value: Any) -> Policy | AdaptivePolicy:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return refresh.FixedFraction(float(value))
     return value if isinstance(value, AdaptivePolicy) else refresh.build(value)
+
+
+def _select(value: Any) -> Any:
+    return None if value is None else SELECTS.build(value)
 
 
 class _Config(BaseModel):
@@ -91,6 +95,7 @@ class Study(_Config):
         threads: CPU threads while the study runs; None leaves torch's own number. A small network trains about as
             fast on one, and does not slow down when the machine is busy.
         measures: what is measured after each generation.
+        select: which of a model's samples the next one may train on (``dl.Select``); None takes them as they come.
         name: shown in reports.
 
     Raises:
@@ -114,6 +119,7 @@ class Study(_Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
     measures: Measures = Field(default_factory=Measures)
+    select: Annotated[Any, BeforeValidator(_select)] = None
     name: str = ""
 
     @model_validator(mode="after")
@@ -133,7 +139,8 @@ class Study(_Config):
             values[part] = kinds.describe(getattr(self, part))
         for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
-        return values | {"measures": self.measures.model_dump()}
+        chosen = {} if self.select is None else {"select": SELECTS.describe(self.select)}
+        return values | chosen | {"measures": self.measures.model_dump()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:
@@ -173,6 +180,8 @@ class Study(_Config):
         values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         named = [name for name in FAMILIES if name in given - whole]
         plain = {name: FAMILIES[name].describe(values[name]) for name in named}
+        if "select" in given - whole and self.select is not None:
+            plain["select"] = SELECTS.describe(self.select)
         config = values | {"measures": self.measures.model_dump()} | plain
         for key, value in settings.items():
             apply_setting(config, key, value)

@@ -49,7 +49,7 @@ def code(config: Any) -> list[str]:
     """
     found = []
     for key, value in _settings(config):
-        if key in _CODE and value:
+        if key in _CODE and value and not (key == "selector" and isinstance(value, Mapping)):
             found.append(f"{_CODE[key]} {_shown(value)}")
         elif key == "features" and isinstance(value, str) and value not in _KNOWN_FEATURES:
             found.append(f"load the network {_shown(value)}")

@@ -15,6 +15,7 @@ from driftlaw.errors import DriftlawError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Model
 from driftlaw.loop.record import Generation, Lineage
+from driftlaw.loop.step.selection import effect
 from driftlaw.loop.step.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
 from driftlaw.measure.laws.divergence import SharedDraws
 from driftlaw.measure.paths.generation import PathMeasures, path_measures
@@ -170,6 +171,7 @@ def measure(setting: Setting, index: int, past: Past, model: Model, samples: Ten
         modes=modes,
         training=dict(getattr(model, "training", {})),
         path=path,
+        selection=effect(setting, index, past),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -185,10 +187,13 @@ def densities(
     target, law, q = law_of(setting.study.source), law_of(model), None
     if target is not None and law is not None:
         q = training_law(setting, index, past)
-    if target is None or law is None or q is None:
+    if target is None or law is None or (q is None and not setting.selects(index)):
         return {}, {}, PathMeasures()
     measures, tails = setting.study.measures, setting.population_tails
     seed = seeding.stream_seed(setting.study.seed, "generation", index, "measure")
+    if q is None:  # selection changed it in a way that has no density here
+        drawn = SharedDraws({"p": target, "p_hat": law}, n=measures.density_samples, seed=seed)
+        return dict(drawn.compare("p_hat", "p", None)), {}, PathMeasures()
     v_hat, v_p, v_q = tails[index], tails[0], setting.training_tail(index, tails)
     fitted: ExactLaw | None = getattr(model, "fitted", None)
     own = getattr(model, "t0", 0.0)

@@ -26,7 +26,9 @@ from driftlaw.data.source import Batch
 from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.estimate import Estimate
+from driftlaw.learn.drawn import DrawnSamples
 from driftlaw.learn.estimator import Estimator, Model
+from driftlaw.learn.select.select import selected
 from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
@@ -116,6 +118,12 @@ class Setting:
             return self.shared.estimators[index - 1]
         estimator: Estimator = self.study.estimator
         return estimator
+
+    def selects(self, index: int) -> bool:
+        """Whether samples of models are selected to train generation `index`."""
+        if index <= len(self.shared):
+            return bool(self.shared.records[index - 1].selection)
+        return self.study.select is not None
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +286,9 @@ def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Line
     taken = setting.supply.take(fresh, setting.fresh_before(index)) if fresh else None
     parts = [taken.batch.x] if taken else []
     for j, count in enumerate(mixed):
-        if count:
+        if count and j and setting.study.select is not None:
+            parts.append(_selected(setting, index, past, j, int(count)))
+        elif count:
             rows = past.samples(j)
             order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
             if count > len(rows):
@@ -290,6 +300,33 @@ def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Line
     return torch.cat(parts), Lineage(real=fresh + kept, models=models, fresh=fresh - reused, reused=reused)
 
 
+def candidates(setting: Setting, index: int, past: Past, j: int) -> tuple[Tensor, torch.Generator]:
+    """Stored samples of model j in the order in which generation `index` selects from them, and its chance."""
+    rows = past.samples(j)
+    order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
+    return rows[order], setting.stream("generation", index, "select", j)
+
+
+def _selected(setting: Setting, index: int, past: Past, j: int, count: int, purpose: str = "select") -> Tensor:
+    """`count` selected samples of model j: stored ones first (none for another purpose), then new draws."""
+    select = setting.study.select
+    assert select is not None
+
+    def more(c: int) -> Tensor:
+        model, n = past.model(j), setting.study.samples
+        if isinstance(model, DrawnSamples):
+            raise InputError(
+                f"selection keeps too few of the {n} samples of {model.what}, and {count} are needed to train on",
+                "raise alpha, keep more, or let the program draw what it selects: its stored samples are all there are",
+            )
+        return model.sample(n, setting.stream("generation", index, purpose, j, c)).cpu()
+
+    pool, chance = candidates(setting, index, past, j)
+    if purpose != "select":
+        pool, chance = more(0), setting.stream("generation", index, purpose, j)
+    return selected(select, pool, count, chance, more, f"generation {j}")
+
+
 def law_of(thing: object) -> ExactLaw | None:
     """The exact law of a source or a generator, where it has one."""
     law: ExactLaw | None = getattr(thing, "law", None)
@@ -297,11 +334,13 @@ def law_of(thing: object) -> ExactLaw | None:
 
 
 def training_law(setting: Setting, index: int, past: Past) -> ExactLaw | None:
-    """q_{index-1} as a law at time 0, where the target's and the used models' densities are known."""
+    """q_{index-1} as a law at time 0, where target and used models have densities and nothing was selected."""
     target = law_of(setting.study.source)
     if target is None or index == 1:
         return target
     fresh, mixing = setting.rows
+    if setting.selects(index) and mixing[index - 1, 1:index].any():
+        return None
     weights = [float(fresh[index - 1] + mixing[index - 1, 0]), *map(float, mixing[index - 1, 1:index])]
     used = [(w, target if j == 0 else law_of(past.model(j))) for j, w in enumerate(weights) if w > 0]
     known = [(w, law) for w, law in used if law is not None]
@@ -328,6 +367,9 @@ def unseen_rows(setting: Setting, index: int, past: Past) -> Tensor:
     parts = [] if held_out is None else [held_out.x[: counts[0]]]
     used = setting.counts(index)[1]
     for j in (int(k) for k in np.flatnonzero(counts[1:]) + 1):
+        if setting.study.select is not None:
+            parts.append(_selected(setting, index, past, j, int(counts[j]), "critic"))
+            continue
         rows = past.samples(j)
         order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
         unused = rows[order[used[j] :]] if j == index - 1 else rows[:0]
