@@ -56,6 +56,11 @@ class Estimate(Record):
         return cls(math.inf, 0.0, math.inf, math.inf, n, method, (why,))
 
     @classmethod
+    def without_interval(cls, value: float, n: int, method: str) -> Estimate:
+        """A number whose error is not known."""
+        return cls(float(value), math.nan, math.nan, math.nan, n, method, ("no interval: its error is not known",))
+
+    @classmethod
     def refused(cls, method: str, why: str, n: int = 0) -> Estimate:
         """A quantity that cannot be given from this data; `why` says what is missing."""
         return cls(math.nan, math.nan, math.nan, math.nan, n, method, (why,))
@@ -119,6 +124,6 @@ class Estimate(Record):
             return "not given"
         if self.is_infinite:
             return "infinite"
-        if self.stderr == 0.0:
+        if self.stderr == 0.0 or math.isnan(self.low):
             return f"{self.value:.4g}"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"

@@ -1,7 +1,8 @@
 """The families of parts and their built-in kinds; nothing is imported before a kind is used.
 
 :func:`register` makes an own kind known to YAML in this process; the entry-point groups ``driftlaw.estimators``,
-``driftlaw.policies`` and ``driftlaw.sources`` of an installed package make it known to the command line as well.
+``driftlaw.policies``, ``driftlaw.sources`` and ``driftlaw.measures`` of an installed package make it known to the
+command line as well.
 """
 
 from __future__ import annotations
@@ -55,18 +56,20 @@ POLICIES = Kinds(
     group="driftlaw.policies",
 )
 SELECTS = Kinds("select", {"select": "driftlaw.learn.select.select:Select"}, methods=("choose", "chosen", "config"))
+#: Measures of one's own; the built-in ones are settings of a study.
+MEASURES = Kinds("measure", {}, methods=("measure", "config"), group="driftlaw.measures")
 CLASSIFIERS = Kinds("features", {"classifier": "driftlaw.learn.classifier:ConvClassifier"})
 #: Families of which a user can have an own kind, by name.
 FAMILIES = {kinds.family: kinds for kinds in (SOURCES, ESTIMATORS, POLICIES)}
 
 
 def register(kind: str, cls: type[Any]) -> None:
-    """Make an own estimator, policy or source a kind of its own, so that its configuration rebuilds it.
+    """Make an own estimator, policy, source or measure a kind of its own, so that its configuration rebuilds it.
 
     Args:
         kind: the name in YAML; ``cls(...).config()["kind"]`` must be the same.
-        cls: a class with ``fit`` (an estimator), ``draw`` (a source) or ``rows`` (a policy); its settings are its
-            parameters.
+        cls: a class with ``fit`` (an estimator), ``draw`` (a source), ``rows`` (a policy) or ``measure``; its settings
+            are its parameters.
 
     Raises:
         ConfigError: a class that is none of them, or a name that is taken or is no name.
@@ -79,7 +82,7 @@ def register(kind: str, cls: type[Any]) -> None:
         >>> type(dl.Study(estimator="wide-gaussian").estimator).__name__
         'Wide'
     """
-    for kinds in (ESTIMATORS, SOURCES, POLICIES):
+    for kinds in (ESTIMATORS, SOURCES, POLICIES, MEASURES):
         if inspect.isclass(cls) and kinds.accepts(cls):
             kinds.register(kind, cls)
             return

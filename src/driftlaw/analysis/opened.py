@@ -11,7 +11,7 @@ from driftlaw.errors import ConfigError
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.branches.shared import shared_with_parent
 from driftlaw.loop.history import History, read_model
-from driftlaw.loop.own import refuse
+from driftlaw.loop.own import refuse, to_read
 from driftlaw.loop.step.setting import Past, Setting
 from driftlaw.loop.study import Study
 
@@ -35,7 +35,7 @@ class OpenRun:
     def __init__(self, history: History, study: Study | None = None) -> None:
         self.history = history
         if study is None:
-            refuse(history.manifest.get("own") or {}, "reading the run")
+            refuse(to_read(history.manifest.get("own") or {}), "reading the run")
         elif not study.is_described_by(history.config):
             raise ConfigError("the study given is not that of the run", "give the one that it was started with")
         self.study = study or history.study()

@@ -16,7 +16,7 @@ from torch import Tensor
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.branches.shared import Parent, parent_of, shared_with_parent
-from driftlaw.loop.own import refuse
+from driftlaw.loop.own import refuse, to_read
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import RunDirectory, read_array, read_json, read_tensors, write_tensors
 from driftlaw.loop.study import Study
@@ -56,12 +56,12 @@ class History:
         return self.generations[index - 1]
 
     def study(self) -> Study:
-        """The study of the run, rebuilt.
+        """The study of the run, rebuilt; without measures of one's own, whose numbers are in the records.
 
         Raises:
             TrustError: it names code or data, and is neither trusted nor signed by this user.
         """
-        return self.directory.study(self.trust)
+        return self.directory.study(self.trust, reading=True)
 
     def model(self, index: int, study: Study | None = None) -> Model:
         """The stored model p_hat^index, index >= 1, its file checked against the recorded hash.
@@ -76,7 +76,7 @@ class History:
             TrustError: the run names code, and is neither trusted nor signed by this user.
         """
         if study is None:
-            refuse(self.manifest.get("own") or {}, "reading the model")
+            refuse(to_read(self.manifest.get("own") or {}), "reading the model")
         elif not study.is_described_by(self.config):
             raise ConfigError("the study given is not that of the run", "give the one that it was started with")
         name = "weights.safetensors"

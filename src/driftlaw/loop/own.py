@@ -13,6 +13,7 @@ from typing import Any
 from driftlaw.config import Kinds
 from driftlaw.errors import ConfigError
 from driftlaw.kinds import FAMILIES, SELECTS
+from driftlaw.loop.step import own_measures
 
 
 def own_parts(study: object) -> dict[str, str]:
@@ -24,11 +25,18 @@ def own_parts(study: object) -> dict[str, str]:
     Returns:
         ``{"estimator": "__main__.Triple"}``; empty where all parts are rebuilt as they are.
     """
-    return {
+    parts = {
         name: f"{type(part).__module__}.{type(part).__qualname__}"
         for name, kinds in (FAMILIES | {"select": SELECTS}).items()
         if getattr(study, name, None) is not None and not _rebuilt_alike(kinds, part := getattr(study, name))
     }
+    measures = getattr(study, "measures", None)
+    return parts if measures is None else parts | own_measures.not_rebuilt(measures.own)
+
+
+def to_read(parts: dict[str, str]) -> dict[str, str]:
+    """The own parts without which a run cannot be read; its measures are in its records."""
+    return {name: cls for name, cls in parts.items() if not name.startswith("measures.")}
 
 
 def refuse(parts: dict[str, str], verb: str) -> None:

@@ -56,7 +56,7 @@ class Generation(Record):
         lineage: rows of the training set by origin.
         samples: rows sampled from p_hat^n and kept.
         divergence: p_hat^n against the target. With densities: kl, kl_reverse, tv, hellinger2, chi2, chi2_mix. From
-            samples: chi2_lower, mmd2, kid, frechet, precision, recall, density, coverage, energy.
+            samples: chi2_lower, mmd2, kid, frechet, precision, recall, density, coverage, energy; own measures.
         one_step: p_hat^n against its training law q_{n-1}, same density keys (empty without densities).
         floor: the sample-based keys of `divergence` for real against real rows at the same n.
         moments: second_moment (E|x|^2), and relative drift of it: second_moment_drift.

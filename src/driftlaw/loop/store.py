@@ -39,7 +39,7 @@ from driftlaw.files import sha256 as sha256
 from driftlaw.loop.record import Generation
 from driftlaw.loop.study import Study
 from driftlaw.loop.trust import check as check_trust
-from driftlaw.loop.trust import signature_in
+from driftlaw.loop.trust import code, data, signature_in
 from driftlaw.system.documents import FileCheckpoint as FileCheckpoint
 from driftlaw.system.documents import FileChunks as FileChunks
 from driftlaw.system.documents import canonical_json as canonical_json
@@ -167,18 +167,23 @@ class RunDirectory:
             raise CorruptFileError(f"{path} holds a {type(config).__name__}, not a mapping of study keys", "restore it")
         return config
 
-    def study(self, trust: bool = False) -> Study:
+    def study(self, trust: bool = False, reading: bool = False) -> Study:
         """The study that the directory describes; call :meth:`manifest` first.
 
         Args:
             trust: whether code and data that it names may be used although this user did not start the run.
+            reading: leave measures of one's own out: what they found is in the records.
 
         Raises:
             TrustError: it names some, and is neither trusted nor signed by this user.
         """
         config, text = self.config(), files.read_text(self.path / CONFIG)
-        check_trust(config, self.path, trust=trust, signature=signature_in(text))
-        return Study.from_config(config)
+        used = dict(config)
+        if reading and isinstance(config.get("measures"), Mapping):
+            used["measures"] = {k: v for k, v in config["measures"].items() if k != "own"}
+        if code(used) or data(used):
+            check_trust(config, self.path, trust=trust, signature=signature_in(text))
+        return Study.from_config(used)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

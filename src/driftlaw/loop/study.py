@@ -18,10 +18,11 @@ from driftlaw import files
 from driftlaw.config import check_depth, shown
 from driftlaw.data.registry import as_source
 from driftlaw.errors import ConfigError, DriftlawError, nearest
-from driftlaw.kinds import ESTIMATORS, FAMILIES, SELECTS
+from driftlaw.kinds import ESTIMATORS, FAMILIES, MEASURES, SELECTS
 from driftlaw.loop import trust
 from driftlaw.loop.feature_kinds import validated
 from driftlaw.loop.own import own_parts, refuse
+from driftlaw.loop.step import own_measures
 from driftlaw.theory import refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
@@ -62,6 +63,9 @@ class Measures(_Config):
         target_se: relative standard error of the energies to reach; None takes what `path_samples` give.
         critic: how the gradient part G^2 of the score error is looked for where no exact score is known: "polynomial",
             "fourier" or "neural", each with the ones before it.
+        own: measures of one's own by name, ``fn(samples, real, context) -> float | Estimate``; see
+            :mod:`driftlaw.loop.step.own_measures`. ``measures={"mine": fn}`` of a study is short for
+            ``Measures(own={"mine": fn})``.
         critic_rows: rows of the training law that no model has seen, on which the critic is fitted and judged (fewer if
             the held-out real rows do not suffice); 0 skips it.
     """
@@ -76,6 +80,21 @@ class Measures(_Config):
     target_se: float | None = Field(None, gt=0)
     critic: Literal["polynomial", "fourier", "neural"] = "polynomial"
     critic_rows: int = Field(1000, ge=0)
+    own: Annotated[dict[str, Any], BeforeValidator(own_measures.validated)] = Field(default_factory=dict)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data; without `own` where there is none, as files of older versions have it."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "own"}
+        return values | ({"own": own_measures.described(self.own)} if self.own else {})
+
+
+def _measures(value: Any) -> Any:
+    """Settings and own functions in one mapping, told apart."""
+    if not isinstance(value, Mapping):
+        return value
+    own = {k: v for k, v in value.items() if k not in Measures.model_fields and (callable(v) or MEASURES.accepts(v))}
+    rest = {k: v for k, v in value.items() if k not in own}
+    return rest | ({"own": {**(rest.get("own") or {}), **own}} if own else {})
 
 
 class Study(_Config):
@@ -118,7 +137,7 @@ class Study(_Config):
     reuse: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
-    measures: Measures = Field(default_factory=Measures)
+    measures: Annotated[Measures, BeforeValidator(_measures)] = Field(default_factory=Measures)
     select: Annotated[Any, BeforeValidator(_select)] = None
     name: str = ""
 
@@ -140,7 +159,7 @@ class Study(_Config):
         for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
         chosen = {} if self.select is None else {"select": SELECTS.describe(self.select)}
-        return values | chosen | {"measures": self.measures.model_dump()}
+        return values | chosen | {"measures": self.measures.config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:
@@ -182,7 +201,7 @@ class Study(_Config):
         plain = {name: FAMILIES[name].describe(values[name]) for name in named}
         if "select" in given - whole and self.select is not None:
             plain["select"] = SELECTS.describe(self.select)
-        config = values | {"measures": self.measures.model_dump()} | plain
+        config = values | {"measures": self.measures.config() | {"own": dict(self.measures.own)}} | plain
         for key, value in settings.items():
             apply_setting(config, key, value)
         return type(self).from_config(config)

@@ -32,7 +32,7 @@ from driftlaw.auditing.record import Audit
 from driftlaw.errors import InputError, RunDirectoryError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History, load
-from driftlaw.loop.own import refuse
+from driftlaw.loop.own import refuse, to_read
 from driftlaw.loop.step.adapt import Observer
 from driftlaw.loop.store import MANIFEST
 from driftlaw.records import Record
@@ -141,7 +141,7 @@ def _in_law(history: History, reference: str, seed: int) -> tuple[Estimate, Esti
 
 def _in_features(history: History) -> tuple[Estimate, Estimate, Estimate, float, str]:
     """Innovations in the study's feature coordinates, by new rows of the stored models."""
-    refuse(history.manifest.get("own") or {}, "a plan")
+    refuse(to_read(history.manifest.get("own") or {}), "a plan")
     run = OpenRun(history)
     seen = Observer(run.setting, run.model).observe(len(history))
     return seen.innovation, seen.alignment, seen.drift, seen.dimension, "the study's feature coordinates"

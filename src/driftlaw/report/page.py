@@ -273,7 +273,7 @@ def facts(history: History, key: str | None) -> list[Fact]:
 
 
 def _number_fact(name: str, e: Estimate, unit: str) -> Fact:
-    interval = f"{words.number(e.low)} to {words.number(e.high)}" if e.stderr != 0 and not e.is_refused else ""
+    interval = f"{words.number(e.low)} to {words.number(e.high)}" if e.stderr != 0 and math.isfinite(e.low) else ""
     return Fact(name, words.number(e.value), unit, interval)
 
 

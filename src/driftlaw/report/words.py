@@ -54,7 +54,7 @@ def percent(x: float) -> str:
 
 def estimate(e: Estimate) -> str:
     """Value with its 95 % interval, or a word."""
-    if e.is_refused or e.is_infinite or e.stderr == 0.0:
+    if e.is_refused or e.is_infinite or e.stderr == 0.0 or math.isnan(e.low):
         return number(e.value)
     return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
 

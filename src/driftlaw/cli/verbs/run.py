@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -172,7 +173,8 @@ def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> No
 
 def _print_table(history: History) -> None:
     """The drift by generation: as many measures as fit on a line, the most telling first."""
-    order = ("kl", "tv", "chi2", "mmd2", "frechet", "recall", "precision", "coverage", "chi2_lower")
+    own = (history.config.get("measures") or {}).get("own") or {}
+    order = (*own, "kl", "tv", "chi2", "mmd2", "frechet", "recall", "precision", "coverage", "chi2_lower")
     present = [n for n in order if any(n in g.divergence for g in history)]
     names = present[: max(2, (out.width - 14) // 27)]
     table = Table("n", "real", *names, box=None, header_style="bold", pad_edge=False)
@@ -188,7 +190,7 @@ def _short(e: Estimate | None) -> str:
     """An estimate in at most 21 characters."""
     if e is None:
         return ""
-    if e.is_refused or e.is_infinite or e.stderr == 0:
+    if e.is_refused or e.is_infinite or e.stderr == 0 or math.isnan(e.low):
         return str(e)
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 

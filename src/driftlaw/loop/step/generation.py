@@ -15,6 +15,7 @@ from driftlaw.errors import DriftlawError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Model
 from driftlaw.loop.record import Generation, Lineage
+from driftlaw.loop.step import own_measures
 from driftlaw.loop.step.selection import effect
 from driftlaw.loop.step.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
 from driftlaw.measure.laws.divergence import SharedDraws
@@ -145,6 +146,7 @@ def measure(setting: Setting, index: int, past: Past, model: Model, samples: Ten
         divergence |= reference.compare(samples[: reference.n], setting.real_rows(index))
         modes = dict(reference.classes(samples))
         warnings += reference.warnings
+    divergence |= own_measures.compare(setting, index, samples, model)
     responsibilities = getattr(law_of(source), "responsibilities", None)
     if responsibilities is not None:
         r = responsibilities(samples)

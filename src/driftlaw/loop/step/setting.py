@@ -32,7 +32,7 @@ from driftlaw.learn.select.select import selected
 from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
-from driftlaw.loop.step import feature_space
+from driftlaw.loop.step import feature_space, own_measures
 from driftlaw.loop.study import Study
 from driftlaw.measure.sets.reference import SampleReference
 from driftlaw.process.laws.law import ExactLaw, MixtureLaw
@@ -87,6 +87,7 @@ class Setting:
                 f"{study.source.name} has {size}",
                 "lower samples, generations or alpha, or set reuse: true to draw rows again in a new order",
             )
+        _ = self.own_floor  # what fails on real rows fails before anything is trained
         if is_network(study.measures.features):
             feature_space.check(self)  # training one waits until its weights can be stored
         else:
@@ -269,7 +270,13 @@ class Setting:
     @cached_property
     def floor(self) -> dict[str, Estimate]:
         """Real against real rows at the same n: the same for every generation; empty without a reference."""
-        return {} if self.reference is None else dict(self.reference.floor(self.real_rows(1)))
+        built_in = {} if self.reference is None else dict(self.reference.floor(self.real_rows(1)))
+        return built_in | self.own_floor
+
+    @cached_property
+    def own_floor(self) -> dict[str, Estimate]:
+        """Measures of one's own for real against real rows."""
+        return own_measures.compare(self, 0, self.supply.take(self.stored(0), 0).batch.x)
 
 
 @dataclass(frozen=True)
