@@ -19,7 +19,9 @@ and q/m are at most 2, so no estimator but chi2(r || q) has a variance problem; 
 Squared Hellinger is :math:`1 - \int\sqrt{rq}`; chi2(r || m) is symmetric in r and q (the Vincze-Le Cam divergence) and
 stays finite where chi2(r || q) is not.
 
-Intervals are normal (Student, Welch degrees of freedom), cut to the range of the estimand. Where fewer than ten draws'
+Intervals are Student's with Welch degrees of freedom, corrected for the skewness of the integrands
+(:meth:`driftlaw.estimate.Estimate.skewed`) and cut to the range of the estimand; with fewer than :data:`FEW` draws of a
+law a warning says what may be unseen. Where fewer than ten draws'
 worth of overlap was seen, the lower end for TV, Hellinger and chi2(r || m) is that of a Poisson count: draws that all
 look separate cannot exclude a small overlap. chi2(r || q) is given only if it is finite: see :func:`chi2`.
 """
@@ -37,9 +39,15 @@ from torch import Tensor
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
+from driftlaw.measure.laws.closed import chi2_closed
 from driftlaw.measure.laws.tails import MIN_WEIGHTS, TailScale, Verdict, chi2_finite, pareto_k, renyi_finite
 from driftlaw.process.score import Law
 from driftlaw.seeding import generator
+
+#: Draws of each law below which a warning says what they may have missed.
+FEW = 100
+#: Upper end of the tail index of r/q from which chi2 gets no upper end: there the weights may have no variance.
+HEAVY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +145,7 @@ class SharedDraws:
     def compare(self, r: str, q: str, tail: tuple[TailScale, TailScale] | None = None) -> dict[str, Estimate]:
         """All divergences of law `r` from law `q`, as :func:`compare_laws`."""
         tail = tail if tail is not None else _own_tails(self.laws[r], self.laws[q])
-        return divergences(self.log_densities(r, q), tail)
+        return divergences(self.log_densities(r, q), tail, chi2_closed(self.laws[r], self.laws[q]))
 
     def _value(self, law: str, at: str) -> Tensor:
         if (law, at) not in self._values:
@@ -170,14 +178,16 @@ def compare_laws(
     return SharedDraws({"r": r, "q": q}, n=n, seed=seed).compare("r", "q", tail)
 
 
-def divergences(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None) -> dict[str, Estimate]:
+def divergences(
+    ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None, closed: Estimate | None = None
+) -> dict[str, Estimate]:
     """All divergences by name, as :func:`compare_laws`, from log densities that exist already."""
     return {
         "kl": kl(ld),
         "kl_reverse": reverse_kl(ld),
         "tv": total_variation(ld),
         "hellinger2": hellinger2(ld),
-        "chi2": chi2(ld, tail),
+        "chi2": chi2(ld, tail, closed),
         "chi2_mix": chi2_mixture(ld),
     }
 
@@ -223,20 +233,23 @@ def chi2_mixture(ld: LogDensities) -> Estimate:
     return _balanced(ld, lambda ratio: torch.tanh(ratio / 2) ** 2, "Monte Carlo under (r+q)/2 of T^2", bounded=True)
 
 
-def chi2(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None) -> Estimate:
+def chi2(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None, closed: Estimate | None = None) -> Estimate:
     r"""Chi-square divergence of r from q, :math:`\int r^2/q - 1`, only if it is finite.
 
-    Rule: (1) infinite if q vanishes at a draw of r, or if the exact test on `tail` says so. (2) Where the exact test
-    cannot tell or there is none, the tail index k of r/q under r decides: no number unless its whole 95 % interval is
-    below 1, where the mean exists. (3) If the variance of r/q is infinite (exactly, or k >= 1/2) the value and the
-    lower end stand, the standard error is NaN, the upper end infinite, and a warning says so.
+    Rule: (1) infinite if q vanishes at a draw of r, or if the exact test on `tail` says so. (2) The closed form where
+    there is one. (3) Where the exact test cannot tell or there is none, the tail index k of r/q under r decides: no
+    number unless its whole 95 % interval is below 1, where the mean exists. (4) If the variance of r/q is infinite
+    (exactly, or k >= 1/2), the value and the lower end stand, the standard error is NaN, the upper end infinite, and a
+    warning says so. There is no upper end either if k may reach 1/2 for all that the draws tell, or if the third moment
+    of r/q is infinite (exactly: k >= 1/3). Two-sided intervals there miss on the upper side: the draws that matter are not made.
 
     Args:
         ld: the log densities.
         tail: tails of r and q, or None.
+        closed: the closed form (:func:`driftlaw.measure.laws.closed.chi2_closed`), or None.
 
     Returns:
-        The Monte Carlo mean of :math:`2T(e^\ell - 1)` under (r + q)/2, infinite, or refused.
+        The closed form, the Monte Carlo mean of :math:`2T(e^\ell - 1)` under (r + q)/2, infinite, or refused.
     """
     method, n = "Monte Carlo under (r+q)/2 of 2T (r/q - 1)", len(ld.q_at_r) + len(ld.q_at_q)
     outside = int((ld.q_at_r == -math.inf).sum())
@@ -245,6 +258,8 @@ def chi2(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None) -> E
     exact = Verdict(None, "no tails were given") if tail is None else chi2_finite(*tail)
     if exact.finite is False:
         return Estimate.infinite("exact tail test", f"chi2(r || q) is infinite: {exact.reason}", n)
+    if closed is not None:
+        return closed
     log_weights = ld.ratio_at_r
     k = pareto_k(log_weights)
     bounded = k.is_refused and len(log_weights) >= MIN_WEIGHTS  # the largest weights are equal, as for r = q
@@ -262,10 +277,16 @@ def chi2(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None) -> E
     if variance.finite is False or (variance.finite is None and not bounded and k.value >= 0.5):
         why = f"tail index k = {k}" if variance.finite is None else variance.reason
         words = f"the variance of r/q is infinite ({why}): no valid upper end, and the value is likely too small"
-        return replace(value, stderr=math.nan, high=math.inf).warn(words)
-    if k.value >= 0.7:
-        return value.warn(f"the weights r/q look heavy tailed at this n (tail index k = {k}): the value is unreliable")
-    return value
+        value = replace(value, stderr=math.nan)
+    elif tail is not None and renyi_finite(*tail, order=4).finite is False:
+        words = "the third moment of r/q is infinite: a sample cannot tell its variance, only a lower end is given"
+    elif not (bounded or k.high < HEAVY):
+        words = f"too few draws for the weights r/q (tail index {k}, no variance from 0.5): only a lower end is given"
+        if k.value >= 0.7:
+            words = f"{words}, and the value is unreliable"
+    else:
+        return value
+    return replace(value, high=math.inf).warn(words)
 
 
 def _own_tails(r: Any, q: Any) -> tuple[TailScale, TailScale] | None:
@@ -282,12 +303,17 @@ def _balanced(ld: LogDensities, integrand: Callable[[Tensor], Tensor], method: s
     # Welch-Satterthwaite degrees of freedom of the sum of two means
     freedom = [v**2 / (len(p) - 1) for v, p in zip(variances, parts, strict=True)]
     dof = sum(variances) ** 2 / sum(freedom) if sum(freedom) > 0 else math.inf
+    third = sum(float((p - p.mean()).pow(3).mean()) / (8 * len(p) ** 2) for p in parts)
     n = sum(len(p) for p in parts)
-    estimate = Estimate.normal(value, stderr, n, method, dof=dof)
+    estimate = Estimate.skewed(value, stderr, third / stderr**3 if stderr > 0 else 0.0, n, method, dof)
     low, high = max(estimate.low, 0.0), estimate.high
     if bounded:
         low, high = min(low, 1 - _overlap_limit(parts)), min(high, 1.0)
-    return replace(estimate, low=low, high=high)
+    estimate = replace(estimate, low=low, high=high)
+    least = min(len(p) for p in parts)
+    if least < FEW:
+        return estimate.warn(f"{least} draws are few: a region of {3 / least:.0%} of the mass may be unseen")
+    return estimate
 
 
 def _overlap_limit(parts: list[Tensor]) -> float:
