@@ -19,8 +19,9 @@ import numpy as np
 
 from driftlaw.auditing import rows
 from driftlaw.auditing.changes import changes
-from driftlaw.auditing.coordinates import Coordinates, Whitening
+from driftlaw.auditing.coordinates import Coordinates, Whitening, coordinates_of
 from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.evidence.dependence import dependence_notes, design_effects
 from driftlaw.auditing.reading.rule import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import Significance, assess, null_range
@@ -54,6 +55,7 @@ def audit(
     alpha: float | None = None,
     shared_rows: bool = False,
     from_real: bool = True,
+    block: int | None = None,
     columns: Sequence[str] | None = None,
     categorical: Sequence[str] = (),
     key: str | None = None,
@@ -79,6 +81,9 @@ def audit(
         alpha: fresh fraction of real data in each training set, if it is known and constant. Otherwise it is estimated.
         shared_rows: the audited rows of generation i are the very rows that trained generation i + 1.
         from_real: generation 1 was trained on real data alone, so that its innovation is its drift.
+        block: N, where neighbouring rows depend on each other (time series, sessions) and runs of N consecutive ones
+            hardly do: the runs take the place of rows in test, floor and intervals. Sketches must have been made with
+            the same ``block``.
         columns: of tables, which ones.
         categorical: numeric columns of a table that are categories.
         key: of .npz files, which array.
@@ -94,7 +99,8 @@ def audit(
         The audit. Each number is an Estimate. Drift is a lower bound of chi2 in the span of the features.
 
     Assumptions:
-        Independent rows; effective alpha, alignment, memory and forecast assume stationary innovations and, for
+        Independent rows, or independent runs of `block` rows.
+        Effective alpha, alignment, memory and forecast assume stationary innovations and, for
         `from_real`, a start from real data.
 
     Raises:
@@ -131,7 +137,13 @@ def audit(
         dimension=dimension,
         categorical=categorical,
         seed=seed,
+        block=block,
     )
+    if block is not None and base.block != block:
+        raise InputError(
+            f"the sketch of the real data keeps runs of {base.block} rows, not of {block}",
+            "sketch every set again with this block, or audit the data themselves",
+        )
     names = rows.names_of(generations)
     opened = [_opened(g, base, options, n) for g, n in zip(generations, names, strict=True)]
     held_rows = None if holdout is None else _opened(holdout, base, options, "the holdout")
@@ -144,9 +156,9 @@ def audit(
 
     whitening = Whitening.of(base)
     sketches = [s for s, _ in sets]
-    c = Coordinates.of(base, sketches, whitening=whitening, holdout=held)
+    c, by_rows = coordinates_of(base, sketches, whitening, held)
     dynamics = Dynamics.fit(c, alpha=alpha, shared_rows=shared_rows, from_real=from_real)
-    warnings = [*base.warnings, *whitening.warnings]
+    warnings = [*base.warnings, *whitening.warnings, *dependence_notes(base, real_stream, seed)]
     if (question := order_question(names)) is not None:
         warnings.append(question)
     floors, floor_warning = _floors(c, base, held)
@@ -154,14 +166,14 @@ def audit(
     tests = [assess(c, i) for i in range(1, len(sets) + 1)]
     single = [t.p for t in tests]
     innovation, alignment = dynamics.summary(seed)
-    measured = _rows(real_stream, held_stream, sets, base, c, seed, progress)
-    beside = [columns_of(base, s) for s in sketches]
-    judged = looks(single, beside, measured)
+    measured = _rows(real_stream, held_stream, sets, base, by_rows, seed, progress)
+    beside = [columns_of(base, s, design_effects(base, s)) for s in sketches]
+    judged = looks(single, beside, measured, c.serial)
     found = []
     for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
         p, look = judged[i - 1].mean, judged[i - 1]
         method = f"{single[i - 1].method}; Holm over {look.tests} tests of {len(sets)} generations"
-        test, moved, nearby = tests[i - 1], changes(base, s, c, i), measured[i - 1]
+        test, moved, nearby = tests[i - 1], changes(base, s, by_rows, i), measured[i - 1]
         drift = test.drift
         found.append(
             GenerationAudit(
@@ -255,7 +267,7 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
     out, warnings = [], []
     value, method = 0.0, "expectation of real rows; interval: where their drift falls 95 % of the time"
     if held is not None:
-        against = Coordinates.of(real, [held], whitening=c.whitening)
+        against, _ = coordinates_of(real, [held], c.whitening, None)
         measured, p = against.drift(1), assess(against, 1).p.value
         value = measured.value
         method = f"holdout ({held.n} rows) against real; interval: where real rows fall 95 % of the time at this size"

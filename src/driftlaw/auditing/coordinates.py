@@ -34,6 +34,7 @@ from driftlaw.auditing.evidence.moments import Moments, spread_of
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sets.twosample import score_interval
+from driftlaw.measure.sketch.sketch import Sketch
 from driftlaw.numerics.directions import oriented
 
 Array = NDArray[np.float64]
@@ -150,7 +151,9 @@ class Coordinates:
             noise: the identity where they made the metric, else that of the holdout, else that of generation 1.
         behind: ``[N + 1]`` rows that each of them was computed from.
         holdout: whether the real one is that of the holdout.
-        sets: real data and generations, as features.
+        sets: real data and generations, as features; of runs of consecutive rows where those take the place of rows.
+        real: the real rows themselves, behind the metric.
+        serial: whether the sets are runs of consecutive rows.
     """
 
     whitening: Whitening
@@ -160,6 +163,8 @@ class Coordinates:
     behind: Array
     holdout: bool
     sets: tuple[Moments, ...] = field(repr=False)
+    real: Moments = field(repr=False)
+    serial: bool = False
     _squares: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -170,21 +175,35 @@ class Coordinates:
         *,
         whitening: Whitening | None = None,
         holdout: Moments | None = None,
+        rows: Moments | None = None,
     ) -> Coordinates:
-        """Coordinates of generations (one or more) in the metric of the real data."""
-        w = whitening or Whitening.of(real)
+        """Coordinates of generations (one or more) in the metric of the real data.
+
+        Args:
+            real: real data, or their runs of consecutive rows.
+            generations: likewise.
+            whitening: the metric.
+            holdout: real rows that no model saw, likewise.
+            rows: the real rows, where the others are runs.
+        """
+        w = whitening or Whitening.of(real if rows is None else rows)
         sets = (real, *generations)
         means = np.stack([(np.asarray(s.mean) - w.mean) @ w.matrix for s in sets])
         covariances = [w.matrix.T @ np.asarray(s.covariance) @ w.matrix for s in generations]
         sizes = np.array([s.n for s in sets], np.float64)
         behind = sizes.copy()
-        if not w.diagonal:
+        if rows is not None:
+            noise = w.matrix.T @ np.asarray(real.covariance) @ w.matrix
+        elif not w.diagonal:
             noise = np.eye(w.rank)
         elif holdout is not None:
             noise, behind[0] = w.matrix.T @ np.asarray(holdout.covariance) @ w.matrix, holdout.n
         else:
             noise, behind[0] = covariances[0], sizes[1]
-        return cls(w, sizes, means, (noise, *covariances), behind, w.diagonal and holdout is not None, sets)
+        held = w.diagonal and holdout is not None and rows is None
+        return cls(
+            w, sizes, means, (noise, *covariances), behind, held, sets, real if rows is None else rows, rows is not None
+        )
 
     @property
     def rank(self) -> int:
@@ -211,7 +230,7 @@ class Coordinates:
         i, j = min(i, j), max(i, j)
         if (i, j) not in self._squares:
             value = float((self.covariances[i] * self.covariances[j]).sum())
-            if i == 0 and not self.whitening.diagonal:
+            if i == 0 and not (self.whitening.diagonal or self.serial):
                 value *= self.whitening.spread
             elif self.covariances[i] is self.covariances[j]:
                 n, trace = float(self.behind[j]), float(self.traces[j])
@@ -243,12 +262,12 @@ class Coordinates:
         c, u = 0.0, v / math.sqrt(length) if length > 0 else v
         for j in np.flatnonzero(w):
             c += 4.0 * w[j] ** 2 / self.sizes[j] * float(u @ self.covariances[j] @ u)
-        blocks = spread_of(self.sets[0])
+        blocks = spread_of(self.real)
         diagonal = self.whitening.diagonal
         if blocks is None or not (blocks.whole or diagonal) or length <= 0:
             return score_interval(value, b, c, n, method, (), self.whitening.relative_variance)
-        along, factor, n0 = self.whitening.matrix @ u, self.whitening.factor, float(self.sizes[0])
-        terms = Terms.of(blocks, np.asarray(self.sets[0].mean), along, float(w[0]), factor, diagonal)
+        along, factor, n0 = self.whitening.matrix @ u, self.whitening.factor, float(self.real.n)
+        terms = Terms.of(blocks, np.asarray(self.real.mean), along, float(w[0]), factor, diagonal)
         # the mean's own term is known better from all rows than from blocks; r directions cost r rows
         per = 1.0 / (n0 if diagonal else max(n0 - self.rank, 1.0))
         dof = int((blocks.counts > 0).sum()) - 1.0
@@ -259,3 +278,29 @@ class Coordinates:
         weights = np.zeros(len(self.sizes))
         weights[0], weights[i] = -1.0, 1.0
         return self.squared_length(weights, "U-statistic of the Mahalanobis form, score interval")
+
+
+def coordinates_of(
+    real: Sketch, generations: Sequence[Sketch], whitening: Whitening, holdout: Sketch | None
+) -> tuple[Coordinates, Coordinates]:
+    """Coordinates for tests and intervals, of runs where the sketches keep them, and those of the rows themselves.
+
+    Raises:
+        InputError: sketches of other runs than the real one's, or fewer than 4 runs in a set.
+    """
+    rows = Coordinates.of(real, generations, whitening=whitening, holdout=holdout)
+    sets = [real, *generations, *([] if holdout is None else [holdout])]
+    for s in sets:
+        if s.block != real.block:
+            raise InputError(
+                f"the sets keep runs of {real.block} and {s.block} rows", "sketch all of them with the same block"
+            )
+        if s.serial is not None and s.serial.n < 4:
+            raise InputError(
+                f"{s.n} rows make {s.serial.n} runs of {s.block} rows",
+                "an audit needs at least 4 in every set: give more rows or a shorter block",
+            )
+    runs = [s.serial for s in sets if s.serial is not None]
+    if not runs:
+        return rows, rows
+    return Coordinates.of(runs[0], runs[1 : 1 + len(generations)], whitening=whitening, rows=real), rows

@@ -73,7 +73,7 @@ class Floor:
         t1, t2 = _own_traces(c)
         blocks = spread_of(c.sets[0])
         metric = w.matrix @ w.matrix.T / w.factor
-        inverted = not w.diagonal and r <= INVERT_UP_TO * (N - 2.0)
+        inverted = not (w.diagonal or c.serial) and r <= INVERT_UP_TO * (N - 2.0)
         if inverted:
             t1, t2 = float(r), float(r)
         variance = 2.0 * t2
@@ -108,7 +108,7 @@ class Floor:
 def _own_traces(c: Coordinates) -> tuple[float, float]:
     """Tr MC and tr MCMC of the real rows (of the holdout where there is one and nothing is inverted)."""
     w = c.whitening
-    if not w.diagonal or c.holdout:
+    if not (w.diagonal or c.serial) or c.holdout:
         return float(c.traces[0]) / w.factor, c.trace_product(0, 0) / w.factor**2
     own, n = w.matrix.T @ np.asarray(c.sets[0].covariance) @ w.matrix / w.factor, float(c.sizes[0])
     trace = float(np.trace(own))

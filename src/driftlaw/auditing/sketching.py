@@ -56,6 +56,7 @@ def sketch(
     separator: str | None = None,
     skip_bad: bool = False,
     first_row: int = 0,
+    block: int | None = None,
     progress: Progress | None = None,
 ) -> Sketch:
     """Sketch a data set in constant memory.
@@ -83,6 +84,8 @@ def sketch(
         skip_bad: leave unreadable images out and count them.
         first_row: number of rows before this part when a data set is sketched in shards, which then get the blocks
             they would have had in one piece.
+        block: N, where neighbouring rows depend on each other and runs of N consecutive ones hardly do (default: that
+            of `like`, or 1).
         progress: told the fraction of rows done, and what is being done.
 
     Returns:
@@ -139,7 +142,8 @@ def sketch(
             else:
                 fitting, chunks, more = _head(rows, seed, report)
                 phi = _fit(fitting, rows, features, settings, more)
-    result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row)
+    length = (1 if model is None else model.block) if block is None else block
+    result = Sketch(phi, BLOCKS if blocks is None else blocks, first_row, length)
     for chunk in chunks:
         try:
             result.add(chunk)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,15 +69,17 @@ class ColumnAudit(Record):
         return self.spread.value == 0.0
 
 
-def columns(real: Sketch, generation: Sketch) -> tuple[ColumnAudit, ...]:
+def columns(real: Sketch, generation: Sketch, design: tuple[float, float] = (1.0, 1.0)) -> tuple[ColumnAudit, ...]:
     """Every counted column, in the order of the data.
 
     Args:
         real: sketch of the real data.
         generation: sketch of the generation, made like the real one.
+        design: rows of either set that count as one: neighbouring rows that depend on each other are worth fewer, and
+            counts are divided by it (Rao and Scott 1981, first order).
     """
     moments, generated = _moments(real, generation), generation.histograms
-    return tuple(_column(h, generated[name], real, generation, moments) for name, h in real.histograms.items())
+    return tuple(_column(h, generated[name], real, generation, moments, design) for name, h in real.histograms.items())
 
 
 def kept(found: tuple[ColumnAudit, ...]) -> tuple[ColumnAudit, ...]:
@@ -120,11 +122,19 @@ def fisher(real: NDArray[np.int64], generated: NDArray[np.int64], n0: int, n: in
 
 
 def _column(
-    h: Histogram, g: Histogram, real: Sketch, generation: Sketch, moments: Mapping[str, tuple[Estimate, Estimate]]
+    h: Histogram,
+    g: Histogram,
+    real: Sketch,
+    generation: Sketch,
+    moments: Mapping[str, tuple[Estimate, Estimate]],
+    design: tuple[float, float],
 ) -> ColumnAudit:
+    kept = g.counts
+    h, g = _worth(h, design[0]), _worth(g, design[1])
     n0, n = h.n, g.n
     absent, real_absent = generation.missing.get(h.name, 0), real.missing.get(h.name, 0)
-    exact = [float(fisher(_one(real_absent), _one(absent), real.n, generation.n)[0])]
+    absent0, absent1 = (_one(round(count / d)) for count, d in zip((real_absent, absent), design, strict=True))
+    exact = [float(fisher(absent0, absent1, round(real.n / design[0]), round(generation.n / design[1]))[0])]
     new: tuple[tuple[str, float], ...] = ()
     lost: tuple[tuple[str, float], ...] = ()
     refused = Estimate.refused("mean and variance of a column", "the features do not hold this column", n)
@@ -140,7 +150,7 @@ def _column(
         inner = Estimate.refused("share between the real quartiles", "categories have no order", n)
         shift = spread = Estimate.refused("mean and variance of a column", "categories have none", n)
         clear = each < LEVEL / len(each)
-        gone = [j for j in range(len(h.categories)) if clear[j] and h.counts[j] and not g.counts[j]]
+        gone = [j for j in range(len(h.categories)) if clear[j] and h.counts[j] and not kept[j]]
         lost = tuple((h.categories[j], float(h.counts[j] / n0)) for j in gone[:MOST_NAMES])
         fresh = generation.new(real).get(h.name, {})
         tried = len({*real.unseen.get(h.name, {}), *generation.unseen.get(h.name, {})})
@@ -188,6 +198,11 @@ def _moments(real: Sketch, generation: Sketch) -> dict[str, tuple[Estimate, Esti
             Estimate(ratio, ratio * log, *ends, n, "variance ratio, interval for Gaussian columns"),
         )
     return found
+
+
+def _worth(h: Histogram, design: float) -> Histogram:
+    """Counts of the independent rows that dependent ones are worth."""
+    return h if design <= 1.0 else replace(h, counts=np.rint(h.counts / design).astype(np.int64))
 
 
 def _one(count: int) -> NDArray[np.int64]:

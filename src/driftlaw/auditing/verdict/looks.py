@@ -55,7 +55,10 @@ class Looks(Record):
 
 
 def looks(
-    means: Sequence[Estimate], columns: Sequence[Sequence[ColumnAudit]], rows: Sequence[RowMeasures | None]
+    means: Sequence[Estimate],
+    columns: Sequence[Sequence[ColumnAudit]],
+    rows: Sequence[RowMeasures | None],
+    serial: bool = False,
 ) -> tuple[Looks, ...]:
     """Judge all generations together.
 
@@ -63,11 +66,15 @@ def looks(
         means: p-value of each generation's drift, for it alone.
         columns: all columns of each generation.
         rows: nearest-neighbour measures of each generation, where there are some.
+        serial: rows depend on their neighbours: recall, whose test takes them as independent, is no look then.
 
     Returns:
         One for each generation.
     """
-    table = [[m.value, _columns(c), _recall(r), _copies(r)] for m, c, r in zip(means, columns, rows, strict=True)]
+    table = [
+        [m.value, _columns(c), None if serial else _recall(r), _copies(r)]
+        for m, c, r in zip(means, columns, rows, strict=True)
+    ]
     flat = [p for line in table for p in line if p is not None]
     adjusted = iter(holm(flat).tolist())
     out = []

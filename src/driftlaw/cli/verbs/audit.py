@@ -46,6 +46,9 @@ def audit(
     later: Annotated[
         bool, typer.Option("--later", help="The first generation given was not trained on real data alone.")
     ] = False,
+    block: Annotated[
+        int | None, typer.Option(help="Neighbouring rows depend; runs of this many consecutive rows hardly do.")
+    ] = None,
     columns: Columns = None,
     categorical: Categorical = None,
     key: Key = None,
@@ -92,6 +95,7 @@ def audit(
             alpha=alpha,
             shared_rows=shared_rows,
             from_real=not later,
+            block=block,
             columns=names(columns),
             categorical=names(categorical) or (),
             key=key,

@@ -41,6 +41,9 @@ def sketch(
     blocks: Annotated[int | None, typer.Option(help="Blocks for intervals (32).")] = None,
     seed: Annotated[int, typer.Option(help="Of the fitting rows, the map and the blocks.")] = 0,
     first_row: Annotated[int, typer.Option(help="Rows before this shard of a larger data set.")] = 0,
+    block: Annotated[
+        int | None, typer.Option(help="Neighbouring rows depend; runs of this many consecutive rows hardly do.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Reduce a data set of any size to a small file for audits: means, covariance, histograms; no rows."""
@@ -68,6 +71,7 @@ def sketch(
             separator=mark(separator),
             skip_bad=skip_bad,
             first_row=first_row,
+            block=block,
             progress=progress,
         )
     result.save(output)

@@ -241,7 +241,7 @@ def chi2(ld: LogDensities, tail: tuple[TailScale, TailScale] | None = None, clos
     number unless its whole 95 % interval is below 1, where the mean exists. (4) If the variance of r/q is infinite
     (exactly, or k >= 1/2), the value and the lower end stand, the standard error is NaN, the upper end infinite, and a
     warning says so. There is no upper end either if k may reach 1/2 for all that the draws tell, or if the third moment
-    of r/q is infinite (exactly: k >= 1/3). Two-sided intervals there miss on the upper side: the draws that matter are not made.
+    of r/q is infinite (exactly: k >= 1/3): the draws that an upper end depends on are not made.
 
     Args:
         ld: the log densities.

@@ -27,6 +27,7 @@ from driftlaw.measure.sketch.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch.named import NamedCounts
+from driftlaw.measure.sketch.serial import SerialSums
 from driftlaw.measure.sketch.spread import BlockSpread
 from driftlaw.numerics.memory import CACHE_BYTES, fitting
 
@@ -42,9 +43,11 @@ class Sketch:
         first_row: number of the first row that will be added. Shards of one data set that are sketched apart get the
             blocks of the whole when each is given the number of rows before it; with 0 everywhere the merged sketch
             has the same total, mean and covariance and other, equally valid blocks.
+        block: N, where neighbouring rows depend on each other: N consecutive rows fall into one block, and sums over
+            such runs are kept as well (:mod:`driftlaw.measure.sketch.serial`); 1 for independent rows.
 
     Raises:
-        InputError: fewer than 2 blocks, a negative `first_row`.
+        InputError: fewer than 2 blocks, a negative `first_row`, `block` below 1.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -55,12 +58,15 @@ class Sketch:
         (2000, (32, 3), (3, 3))
     """
 
-    def __init__(self, features: SketchFeatures, blocks: int = 32, first_row: int = 0) -> None:
+    def __init__(self, features: SketchFeatures, blocks: int = 32, first_row: int = 0, block: int = 1) -> None:
         if blocks < 2:
             raise InputError(f"a sketch of {blocks} blocks has no intervals", "choose 2 or more, 32 is usual")
         if first_row < 0:
             raise InputError(f"first_row is {first_row}", "give the number of rows before this part, 0 or more")
-        self.features = features
+        if block < 1:
+            raise InputError(f"block is {block}", "give the length of runs of rows that are nearly independent, or 1")
+        self.features, self.block = features, block
+        self._serial = None if block == 1 else SerialSums(block, blocks, features.dimension, features.seed)
         self._moments = BlockMoments.empty(blocks, features.dimension)
         self._spread: BlockSpread | None = BlockSpread.empty(blocks, features.dimension)
         self._cells = np.zeros((len(features.counted), len(features.edges) + 1), np.int64)
@@ -108,6 +114,11 @@ class Sketch:
     def spread(self) -> BlockSpread | None:
         """How the rows of each block spread; None of a file of a version that did not keep it."""
         return self._spread
+
+    @property
+    def serial(self) -> SerialSums | None:
+        """Sums over runs of consecutive rows; None where rows count as independent."""
+        return self._serial
 
     @property
     def missing(self) -> dict[str, int]:
@@ -167,18 +178,25 @@ class Sketch:
         """
         encoded = self.features.encoder(rows, self._next)
         columns, n = encoded.columns, len(encoded.columns)
-        block = block_of(self._next, n, self.blocks, self.features.seed)
+        first, last = self._next // self.block, (self._next + n - 1) // self.block
+        block = block_of(first, last - first + 1, self.blocks, self.features.seed)
+        if self.block > 1:
+            block = block[np.arange(self._next, self._next + n) // self.block - first]
         step = fitting(8 * max(self.features.dimension, columns.shape[1]), CACHE_BYTES, least=64)
         sums = BlockSums(self.blocks, self.features.dimension)
         beyond = np.zeros(self._cells.T.shape, np.int64)
+        serial = None if self._serial is None else self._serial.copy()
         for part in (slice(start, start + step) for start in range(0, n, step)):
             z = self.features.apply(columns[part])
             beyond += self._counter.beyond(z if self.features.counts_features else encoded.raw[part])
+            if serial is not None:
+                serial.add(z)
             sums.add(z, block[part])
             del z  # the next chunk takes its place in the cache
         moments = sums.moments()
         spread = sums.spread()  # nothing has changed before, nothing can fail after
         self._moments.include(moments)
+        self._serial = serial
         self._spread = None if self._spread is None else self._spread.merge(spread)
         self._cells += between(beyond)
         for name, codes in encoded.codes.items():
@@ -202,7 +220,13 @@ class Sketch:
                 f"sketches of {self.blocks} and {other.blocks} blocks cannot be merged",
                 "make them with the same blocks, or one like the other",
             )
-        merged = Sketch(self.features, self.blocks, max(self._next, other._next))
+        if self.block != other.block:
+            raise InputError(
+                f"sketches of runs of {self.block} and {other.block} rows cannot be merged", "give both the same block"
+            )
+        merged = Sketch(self.features, self.blocks, max(self._next, other._next), self.block)
+        if self._serial is not None and other._serial is not None:
+            merged._serial = self._serial.merge(other._serial)
         merged._moments = self._moments.merge(other._moments)
         both = self._spread is not None and other._spread is not None
         merged._spread = self._spread.merge(other._spread) if both else None  # type: ignore[union-attr,arg-type]
@@ -244,6 +268,7 @@ class Sketch:
             "scatter": m.scatter[np.triu_indices(self.features.dimension)],
             "cells": self._cells,
             **({} if self._spread is None else self._spread.arrays()),
+            **({} if self._serial is None else self._serial.arrays()),
             **{f"categories.{i}": c for i, c in enumerate(self._categories.values())},
             **self.features.arrays(),
         }
@@ -256,6 +281,8 @@ class Sketch:
         }
         if unseen := {name: c.to_json() for name, c in self._unseen.items() if c.total}:
             description["unseen"] = unseen
+        if self.block > 1:
+            description["block"] = self.block
         sketch_file.write(path, arrays, description)
 
     @classmethod
@@ -273,7 +300,9 @@ class Sketch:
         """
         arrays, description = sketch_file.read(path)
         phi = SketchFeatures.build(description["features"], arrays)
-        sketch = cls(phi if features is None else phi.with_map(features), len(arrays["counts"]))
+        block = int(description.get("block", 1))
+        sketch = cls(phi if features is None else phi.with_map(features), len(arrays["counts"]), block=block)
+        sketch._serial = None if block == 1 else SerialSums.build(block, phi.seed, arrays)
         k = phi.dimension
         scatter = np.zeros((k, k), order="F")
         scatter[np.triu_indices(k)] = arrays["scatter"]
