@@ -28,7 +28,7 @@ SMALL = ("--set", "measures.samples=0", "--set", "measures.density_samples=200",
 DIGITS = (
     *("--generations", "2", "--samples", "60", "--seed", "5", "--set", "measures.samples=40"),
     *("--set", "estimator.steps=12", "--set", "estimator.warm_steps=12", "--set", "estimator.checkpoint_every=6"),
-    *("--set", "estimator.width=16", "--set", "estimator.batch=16", "--set", "estimator.sampling_steps=4"),
+    *("--set", "estimator.width=16", "--set", "estimator.batch=16"),
 )
 #: Files that hold times, and may differ; pages show times.
 TIMES = {"timing.json", "report.html", "manifest.json", ".lock"}

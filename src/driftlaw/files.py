@@ -2,7 +2,7 @@
 
 A file is written to a random name that is created exclusively, fsynced and renamed; then its folder is fsynced. A
 writer holds a lock on its temporary file, so that the next one tells those of killed writers and removes them. The
-folder is opened component by component from the nearest directory that was named by :func:`enter` (a run directory),
+folder is opened component by component from the outermost directory that was named by :func:`enter` (a run directory),
 relative to a descriptor and without following links, so that a link planted inside cannot lead a write or a read
 outside. Only ordinary files are opened: a pipe or a device is refused, not waited for.
 """
@@ -80,9 +80,9 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def _below(path: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
-    """The nearest entered directory above `path` and the components below it."""
+    """The outermost entered directory above `path` and the components below it."""
     whole = _absolute(path)
-    root = next((p for p in whole.parents if p in _ROOTS), whole.parent)
+    root = next((p for p in reversed(whole.parents) if p in _ROOTS), whole.parent)
     return root, whole.relative_to(root).parts or ("",)
 
 

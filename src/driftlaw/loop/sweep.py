@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 
 from driftlaw.errors import ConfigError, CorruptFileError, DriftlawError, InputError, RunDirectoryError
+from driftlaw.files import enter, make_folder, read_text
 from driftlaw.loop.history import History, load
 from driftlaw.loop.own import own_parts
 from driftlaw.loop.run import resume, run
@@ -163,6 +164,7 @@ def sweep(
         ConfigError: a setting that the study does not have.
     """
     chosen, root = cells(alphas, seeds, grid), Path(out)
+    enter(root)
     if workers < 1:
         raise InputError(f"workers = {workers}", "use at least 1")
     if root.exists() and not root.is_dir():
@@ -189,14 +191,15 @@ def find(root: str | os.PathLike[str]) -> dict[Cell, History]:
         RunDirectoryError: there is none.
         CorruptFileError: its list of cells is damaged.
     """
+    enter(root)
     path = Path(root) / INDEX
     if path.is_file():
         try:
-            listed = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            listed = json.loads(read_text(path))["cells"]
             known = [
                 Cell(float(c["alpha"]), int(c["seed"]), tuple((str(k), v) for k, v in c["settings"])) for c in listed
             ]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
             raise CorruptFileError(
                 f"{path} is damaged ({error})", "run the sweep again: it keeps what is done"
             ) from error
@@ -224,12 +227,12 @@ def _plain(value: Any) -> str:
 
 
 def _write_index(root: Path, chosen: Sequence[Cell]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     before: list[Any] = []
     if (root / INDEX).is_file():
         try:
-            before = json.loads((root / INDEX).read_text(encoding="utf-8"))["cells"]
-        except (ValueError, KeyError, TypeError):
+            before = list(json.loads(read_text(root / INDEX))["cells"])
+        except (ValueError, KeyError, TypeError, RecursionError, CorruptFileError):
             before = []
     listed = [{"alpha": c.alpha, "seed": c.seed, "settings": [list(s) for s in c.settings]} for c in chosen]
     known = [c for c in before if c not in listed]

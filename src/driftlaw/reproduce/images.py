@@ -31,6 +31,7 @@ from torch import Tensor
 from driftlaw.analysis.opened import OpenRun
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
+from driftlaw.files import make_folder
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.estimator import FitContext, Model
 from driftlaw.loop.history import History
@@ -167,7 +168,7 @@ def _kept(path: Path, settings: Mapping[str, Any], make: Callable[[], pd.DataFra
             return found
     made = make()
     made.attrs["settings"] = dict(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, lambda f: made.to_parquet(f, index=False))
     return made
 
