@@ -18,6 +18,7 @@ from driftlaw.data.finite import Array, FiniteSource, label_classes, split_rows
 from driftlaw.data.rows.pictures import BAD, Header, check_sizes, header, pixels, unreadable
 from driftlaw.data.rows.places import IMAGES, Place
 from driftlaw.errors import ConfigError, DataNotFoundError, InputError
+from driftlaw.system import memory
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ def read_images(
         _check_one_kind(folder, headers, size, mode)
     mode = mode or ("L" if headers and headers[0].grey else "RGB")
     width, height = (size, size) if size else headers[0].size if headers else (0, 0)
+    needed = len(headers) * (1 if mode == "L" else 3) * height * width
+    memory.check(
+        needed, f"the set of {len(headers)} images of {width} x {height} pixels in {folder}", "crop them with size: N"
+    )
     values = np.empty((len(headers), 1 if mode == "L" else 3, height, width), dtype=np.uint8)
     kept: list[Path] = []
     clear = 0

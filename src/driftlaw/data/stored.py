@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Options, Rows
 from driftlaw.data.rows.places import FORMATS, damaged, place_of
 from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.system import memory
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def whole(rows: Rows, label: str | None = None, labels: Array | None = None) -> 
 
     Raises:
         InputError: a table with columns that are not numbers.
+        LimitError: they do not fit.
     """
     text = [c for c in rows.columns if c.kind == "text"]
     if text:
@@ -83,9 +86,18 @@ def whole(rows: Rows, label: str | None = None, labels: Array | None = None) -> 
             f"{rows.name}: {len(text)} of {len(rows.columns) + (label is not None)} columns are not numeric: {shown}",
             "remove them, turn them into numbers, or name the one that holds the class with label: NAME",
         )
-    chunks: list[Any] = [np.stack(list(c.values()), axis=1) if isinstance(c, dict) else c for c in rows]
+    if rows.rows is not None:
+        _check_room(rows, rows.rows * max(1, math.prod(rows.shape) or len(rows.columns)))
+    chunks: list[Any] = []
+    for c in rows:
+        chunks.append(np.stack(list(c.values()), axis=1) if isinstance(c, dict) else c)
+        _check_room(rows, sum(part.nbytes for part in chunks))
     values = np.concatenate(chunks) if chunks else np.empty((0, *rows.shape))
     return Table(values, tuple(c.name for c in rows.columns) or None, labels)
+
+
+def _check_room(rows: Rows, count: int) -> None:
+    memory.check(count, f"holding all rows of {rows.name}", "give fewer rows or columns, or audit them from a sketch")
 
 
 def _labelled(path: str | Path, label: str) -> Table:
@@ -121,7 +133,9 @@ def _npz(path: str | Path, key: str | None, label: str | None) -> Table:
             key = arrays.group_member(names if key else [n for n in names if n != label], key, str(path))
             if label is not None and label not in names:
                 raise ConfigError(f"{path} has no array {label!r}", nearest(label, names))
-            return Table(archive[key], labels=None if label is None else archive[label])
+            values, labels = (None if k is None else arrays.read_member(archive, k) for k in (key, label))
+            assert values is not None
+            return Table(values, labels=labels)
     except InputError:
         raise
     except ValueError as error:

@@ -23,8 +23,9 @@ from safetensors.torch import load as safetensors_load
 from safetensors.torch import save as safetensors_save
 
 from driftlaw import files
-from driftlaw.errors import CorruptFileError
+from driftlaw.errors import CorruptFileError, LimitError
 from driftlaw.files import sha256
+from driftlaw.system import memory
 
 #: The one entry in the header of a safetensors file; 0.1 had ``json``, without a hash.
 _ENTRY = "driftlaw"
@@ -103,7 +104,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         CorruptFileError: the file is truncated, not safetensors, or was changed.
     """
     try:
-        blob = files.read_bytes(path)
+        blob = _whole(path)
         tensors = safetensors_load(blob)
         known = metadata_of(blob)
         if _ENTRY in known:
@@ -116,6 +117,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         meta = json.loads(text)
         if not isinstance(meta, dict):
             raise ValueError("its metadata are not an object")
+    except LimitError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"{path} is not a whole safetensors file ({error})", "delete it and resume") from error
     return tensors, meta
@@ -144,17 +147,26 @@ def read_array(path: Path, digest: str | None = None) -> np.ndarray:
 
     Raises:
         CorruptFileError: truncated, not .npy, or not the recorded file.
+        LimitError: it does not fit in memory.
     """
     try:
-        blob = files.read_bytes(path)
+        blob = _whole(path)
         if digest is not None and sha256(blob) != digest:
             raise ValueError("its hash differs from the recorded one: it is truncated or was changed")
         array: np.ndarray = np.lib.format.read_array(io.BytesIO(blob), allow_pickle=False, max_header_size=10_000)
-        if array.nbytes > len(blob):
+        if array.nbytes > len(blob) or 0 in array.shape[1:]:
             raise ValueError("it is shorter than its header says")
+    except LimitError:
+        raise
     except (ValueError, OSError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError) as error:
         raise CorruptFileError(f"{path} is not a whole .npy file ({error})", "delete it and resume") from error
     return array
+
+
+def _whole(path: Path) -> bytes:
+    with files.open_file(path) as f:
+        memory.check(2 * os.fstat(f.fileno()).st_size, f"reading {path}", "free some memory, or restore the file")
+        return f.read()
 
 
 class FileCheckpoint:

@@ -105,7 +105,7 @@ def _limits() -> Iterator[int]:
 
 def _group(root: Path, path: str, limit: str, usage: str, cache: str) -> Iterator[int]:
     """What a control group and those above it leave; pages of files that can be dropped count as free."""
-    folder = root / path.strip().lstrip("/")
+    folder = root if ".." in path else root / path.strip().lstrip("/")  # a group outside of our namespace
     for place in (folder, *folder.parents):
         if root != place and root not in place.parents:
             return

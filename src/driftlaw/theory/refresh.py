@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from driftlaw.config import Described, shown
 from driftlaw.errors import ConfigError, InputError, LimitError
 from driftlaw.kinds import POLICIES
+from driftlaw.system import memory
 
 Array = NDArray[np.float64]
 #: Most generations; their weights are a square of numbers, 0.75 GiB for these.
@@ -71,6 +72,7 @@ def check_horizon(N: int) -> int:
             f"{int(N)} generations need {8 * int(N) ** 2 / 2**30:.3g} GiB for their mixing weights alone",
             f"use at most {LONGEST}",
         )
+    memory.check(32.0 * int(N) ** 2, f"a recursion of {int(N)} generations", "use fewer")
     return int(N)
 
 

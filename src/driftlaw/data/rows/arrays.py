@@ -15,6 +15,7 @@ import numpy as np
 from driftlaw.data.rows.opened import Array, Chunk, Kind, Options, Rows, chunk_rows, filtered
 from driftlaw.data.rows.places import Place, damaged
 from driftlaw.errors import ConfigError, InputError, nearest
+from driftlaw.system import memory
 
 MAGIC = b"\x93NUMPY"
 
@@ -250,7 +251,7 @@ def open_npz(place: Place, options: Options) -> Rows:
                 raise damaged(place, "not a zip archive")
             names = list(archive.files)
             rest = [n for n in names if n != "y"] if options.key != "y" and len(names) > 1 else names
-            values = archive[group_member(rest if options.key is None else names, options.key, str(place))]
+            values = read_member(archive, group_member(rest if options.key is None else names, options.key, str(place)))
     except InputError:
         raise
     except ValueError as error:
@@ -258,6 +259,26 @@ def open_npz(place: Place, options: Options) -> Rows:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
         raise damaged(place, error) from None
     return open_array(values, str(place), frozenset({"key"}))
+
+
+def read_member(archive: Any, name: str) -> Array:
+    """An array of an opened .npz archive, after its declared sizes were held against each other and against memory.
+
+    Raises:
+        ValueError: no array, objects, or a header that promises more than the archive holds.
+        LimitError: it does not fit in memory.
+    """
+    stored = f"{name}.npy" if f"{name}.npy" in archive.zip.namelist() else name
+    with archive.zip.open(stored) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    held = archive.zip.getinfo(stored).file_size
+    if needed > held and not dtype.hasobject:
+        raise ValueError(f"the header of {name} promises {needed} bytes, the archive has {held}")
+    memory.check(needed, f"the array {name!r}, {' x '.join(map(str, shape))} of {dtype},", "store it as .npy")
+    return np.asarray(archive[name])
 
 
 def open_safetensors(place: Place, options: Options) -> Rows:

@@ -18,6 +18,7 @@ from driftlaw.data.rows.opened import Array, Chunk, Keep, Options, Rows
 from driftlaw.data.rows.places import Place, tally
 from driftlaw.errors import InputError
 from driftlaw.numerics.memory import CHUNK_BYTES
+from driftlaw.system import memory
 
 #: Pillow's modes that hold 8-bit grey values and 8-bit colours; anything deeper would lose bits in a conversion.
 GREY, COLOUR = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -47,9 +48,13 @@ def header(image: Image.Image, name: str) -> Header:
 
     Raises:
         InputError: more than 8 bits a channel.
+        LimitError: it does not fit in memory when it is decoded.
     """
     if image.mode not in GREY + COLOUR:
         raise InputError(f"the image {name} has mode {image.mode}, more than 8 bits a channel", "convert it to 8 bits")
+    width, height = image.size
+    what = f"decoding the image {name} of {width} x {height} pixels"
+    memory.check(8 * width * height, what, "scale it down with another program")
     turned = "exif" in image.info and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     size = (image.height, image.width) if turned else image.size
     alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info

@@ -36,6 +36,7 @@ from driftlaw.learn.denoiser.preconditioning import NoiseLaw, root_mean_square
 from driftlaw.learn.denoiser.training import Finished, Training, fingerprint
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows, check_shape
+from driftlaw.system import memory
 
 
 @dataclass(frozen=True, init=False)
@@ -69,6 +70,9 @@ class Denoiser(DenoiserConfig):
                 net = UNet(shape, width, n.multipliers, blocks, n.dropout, n.attention, n.groups)
             else:  # diffusers' sinusoids of the time are made for 0 to 1000
                 net = Timestepped(unet2d(shape, self._unet()), self._time_scale)
+        weights = sum(p.numel() for p in net.parameters())
+        what = f"a network of {weights:,} weights with gradients, an average and the optimiser's moments"
+        memory.check(20.0 * weights, what, "lower estimator.width")
         net = net.to_empty(device="cpu")
         if kind != "mlp" and (n.channels_last is True or (n.channels_last == "auto" and kind == "unet")):
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

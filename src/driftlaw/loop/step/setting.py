@@ -32,7 +32,7 @@ from driftlaw.learn.select.select import selected
 from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
-from driftlaw.loop.step import feature_space, own_measures
+from driftlaw.loop.step import feature_space, own_measures, room
 from driftlaw.loop.study import Study
 from driftlaw.measure.sets.reference import SampleReference
 from driftlaw.process.laws.law import ExactLaw, MixtureLaw
@@ -67,10 +67,12 @@ class Setting:
         """Find out now, before anything is written, whether the data suffice.
 
         Raises:
+            LimitError: it does not fit this machine's memory.
             DataExhaustedError: the policy needs more fresh rows than a finite source has, and reuse is off.
             InputError: the source's rows, or this learner on them, cannot be used.
         """
         study = self.study
+        room.check(study, law_of(study.source) is not None)
         check = getattr(study.estimator, "check", None)
         if check is not None:
             check(study.source.shape, self.device)

@@ -28,8 +28,9 @@ from driftlaw.measure.sketch.features import SketchFeatures
 from driftlaw.measure.sketch.histograms import Cells, Histogram, between
 from driftlaw.measure.sketch.named import NamedCounts
 from driftlaw.measure.sketch.serial import SerialSums
-from driftlaw.measure.sketch.spread import BlockSpread
+from driftlaw.measure.sketch.spread import WIDE, BlockSpread
 from driftlaw.numerics.memory import CACHE_BYTES, fitting
+from driftlaw.system import memory
 
 Array = NDArray[np.float64]
 
@@ -48,6 +49,7 @@ class Sketch:
 
     Raises:
         InputError: fewer than 2 blocks, a negative `first_row`, `block` below 1.
+        LimitError: features and blocks that do not fit in memory.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -61,6 +63,9 @@ class Sketch:
     def __init__(self, features: SketchFeatures, blocks: int = 32, first_row: int = 0, block: int = 1) -> None:
         if blocks < 2:
             raise InputError(f"a sketch of {blocks} blocks has no intervals", "choose 2 or more, 32 is usual")
+        k = features.dimension
+        needed = 8 * k * (2 * k + blocks * (3 + (k if k <= WIDE else 1)))
+        memory.check(needed, f"a sketch of {k} features in {blocks} blocks", "lower dimension or blocks")
         if first_row < 0:
             raise InputError(f"first_row is {first_row}", "give the number of rows before this part, 0 or more")
         if block < 1:

@@ -31,6 +31,7 @@ from driftlaw.process.laws.components import Components, EigenComponents, Isotro
 from driftlaw.process.laws.kernel_sum import bridge_gap
 from driftlaw.process.schedule import alpha, expand, sample_times, variance
 from driftlaw.process.score import Time
+from driftlaw.system import memory
 
 
 def _float64(values: Any, what: str) -> Tensor:
@@ -165,6 +166,8 @@ class GaussianMixture:
 
     def covariance(self) -> Tensor:
         """Covariance of the whole mixture, ``[d, d]``."""
+        what = f"the covariance of {len(self)} components in {self.dim} dimensions"
+        memory.check(8 * len(self) * self.dim**2, what, "use fewer dimensions")
         centred = self.means - self.mean()
         within = torch.einsum("k,kij->ij", self.weights, self.component_covariances)
         return within + torch.einsum("k,ki,kj->ij", self.weights, centred, centred)
