@@ -10,6 +10,7 @@ import torch
 import driftlaw as dl
 from driftlaw.errors import InputError
 from driftlaw.theory import limit
+from driftlaw.theory.annealing import annealed_times
 
 GAINS = [0.8876, 0.7960, 0.7197, 0.6554, 0.6003, 0.5527, 0.5112]
 
@@ -74,8 +75,8 @@ def test_the_recursion_law_is_the_recursion_step_by_step():
 
 def test_annealing_removes_the_compounding():
     constant = limit.hermite_gain_after(4, 0.2, [0.05] * 60)[-1]
-    harmonic = limit.hermite_gain_after(4, 0.2, limit.annealed_times(0.05, 60))[-1]
-    geometric = limit.hermite_gain_after(4, 0.2, limit.annealed_times(0.05, 60, 0.9))[-1]
+    harmonic = limit.hermite_gain_after(4, 0.2, annealed_times(0.05, 60))[-1]
+    geometric = limit.hermite_gain_after(4, 0.2, annealed_times(0.05, 60, 0.9))[-1]
     assert np.allclose([constant, harmonic, geometric], [0.655, 0.991, 0.998], atol=1e-3)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -110,6 +111,8 @@ def analyse(
         statements += _density_statements(run, found.get("p"))
         if not run.paths_known:
             notes.append("path measures are missing: Prop 3.1, 3.3, 4.1, Thm 3.4 and the TV certificate need them")
+        elif not run.one_t0:
+            notes.append("generations stop at different times: Prop 4.1 and the TV certificate are left out")
     if not run.paths_known:
         fields = [s for g in history for s in score_field(g.index, g.path)]
         statements += fields
@@ -161,8 +164,17 @@ class _Run(OpenRun):
 
     @property
     def t0(self) -> float:
-        """Time at which path measures compare laws."""
-        return self.model_t0 or self.study.measures.t0
+        """Time at which path measures compare laws; of generation 1 where it changes."""
+        return self.t0_of(1)
+
+    def t0_of(self, index: int) -> float:
+        """Time at which path measures compare the laws of generation `index`."""
+        return float(getattr(self.model(index), "t0", 0.0)) or self.study.measures.t0
+
+    @cached_property
+    def one_t0(self) -> bool:
+        """Whether all generations are compared at one time."""
+        return len({self.t0_of(n) for n in range(1, len(self.history) + 1)}) == 1
 
     def stream(self, *path: int | str) -> int:
         """Seed of a named stream."""
@@ -255,11 +267,14 @@ def _density_statements(run: _Run, in_p: Innovations | None) -> list[Statement]:
     p0, tv, tails = diffuse(run.target, run.t0), [], []
     paths = [g.path for g in history]
     for n, path in enumerate(paths, start=1):
-        r = diffuse(run.model(n).fitted, run.t0)  # type: ignore[attr-defined]
-        tv.append(total_variation(log_densities(r, p0, n=run.points, seed=run.stream("tv", n))))
+        r = diffuse(run.model(n).fitted, run.t0_of(n))  # type: ignore[attr-defined]
+        if run.one_t0:
+            tv.append(total_variation(log_densities(r, p0, n=run.points, seed=run.stream("tv", n))))
         tails.append(_end_tail(run, n, r))
         evidence = _evidence(path.energy_learned, tails[-1], tails[-1:], [path.chi2])
         found += one_step(n, path, evidence)
+    if not run.one_t0:
+        return found
     blur = None
     if run.model_t0 > 0:
         blur = total_variation(log_densities(p0, run.target, n=run.points, seed=run.stream("blur")))
@@ -285,7 +300,7 @@ def _end_tail(run: _Run, n: int, r: ExactLaw) -> Estimate:
         return Estimate(0.5, 0.0, 0.5, math.inf, 0, "exact tail test", chi2.warnings)
     q = training_law(run.setting, n, run.past)
     assert q is not None
-    return pareto_k(log_densities(r, diffuse(q, run.t0), n=run.points, seed=run.stream("tail", n)).ratio_at_q)
+    return pareto_k(log_densities(r, diffuse(q, run.t0_of(n)), n=run.points, seed=run.stream("tail", n)).ratio_at_q)
 
 
 def _accumulation(rows: Rows, found: Innovations) -> Accumulation:

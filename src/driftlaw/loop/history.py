@@ -83,7 +83,7 @@ class History:
         self.directory.verify(index, {k: v for k, v in self[index].files.items() if k == name})
         study = study or self.study()
         shared = shared_with_parent(self.directory, study, self.trust).estimators
-        maker = shared[index - 1] if index <= len(shared) else study.estimator
+        maker = shared[index - 1] if index <= len(shared) else study.learner(index)
         return read_model(self.directory, maker, study.source.shape, index)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,7 +24,7 @@ from driftlaw.loop import trust
 from driftlaw.loop.feature_kinds import validated
 from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.step import own_measures
-from driftlaw.theory import refresh
+from driftlaw.theory import annealing, refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
 from driftlaw.theory.refresh import Policy
 
@@ -115,6 +116,8 @@ class Study(_Config):
             fast on one, and does not slow down when the machine is busy.
         measures: what is measured after each generation.
         select: which of a model's samples the next one may train on (``dl.Select``); None takes them as they come.
+        t0: early-stopping time by generation, ``{"kind": "annealed", "start": 0.05}`` or a list; None leaves it to the
+            estimator.
         name: shown in reports.
 
     Raises:
@@ -139,13 +142,26 @@ class Study(_Config):
     threads: int | None = Field(None, ge=1, le=1024)
     measures: Annotated[Measures, BeforeValidator(_measures)] = Field(default_factory=Measures)
     select: Annotated[Any, BeforeValidator(_select)] = None
+    t0: Annotated[Any, BeforeValidator(annealing.build)] = None
     name: str = ""
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
         if not isinstance(self.policy, AdaptivePolicy):
             refresh.check_rows(*self.policy.rows(self.generations))
+        if self.t0 is not None:
+            for time in set(self.t0.times(self.generations)):
+                annealing.stopped_at(self.estimator, time)
         return self
+
+    def learner(self, index: int) -> Any:
+        """The estimator of generation `index`, with its own t0 where the study has a schedule."""
+        return self.estimator if self.t0 is None else annealing.stopped_at(self.estimator, self.times[index - 1])
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """t0 of generations 1..N; empty without a schedule."""
+        return () if self.t0 is None else self.t0.times(self.generations)
 
     def config(self) -> dict[str, Any]:
         """Plain data that :meth:`from_config` inverts.
@@ -158,8 +174,11 @@ class Study(_Config):
             values[part] = kinds.describe(getattr(self, part))
         for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
-        chosen = {} if self.select is None else {"select": SELECTS.describe(self.select)}
-        return values | chosen | {"measures": self.measures.config()}
+        if self.select is not None:
+            values["select"] = SELECTS.describe(self.select)
+        if self.t0 is not None:
+            values["t0"] = self.t0.config()
+        return values | {"measures": self.measures.config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:

@@ -164,26 +164,6 @@ def hermite_gain_after(degree: int, alpha: float, t0: Sequence[float] | NDArray[
     return np.array(gains)
 
 
-def annealed_times(t0: float, rounds: int, decay: float | None = None) -> NDArray[np.float64]:
-    """Annealed early stopping, ``[rounds]``: tau_n = t0/(n + 1), or t0 decay^n.
-
-    Args:
-        t0: time of the first round, > 0.
-        rounds: number of rounds.
-        decay: factor a round, in (0, 1]; None for the harmonic schedule.
-
-    Raises:
-        InputError: numbers out of range.
-    """
-    if rounds < 1 or not (0 < t0 < math.inf) or not (decay is None or 0 < decay <= 1):
-        raise InputError(
-            f"no schedule of {rounds} rounds from t0 = {t0} with decay {decay}",
-            "t0 > 0, decay in (0, 1], at least one round",
-        )
-    n = np.arange(rounds, dtype=np.float64)
-    return t0 / (n + 1) if decay is None else t0 * decay**n
-
-
 def limit_rates(alpha: float, t0: float) -> dict[str, float]:
     r"""Factors by which one round shrinks the distance to the limit law, at worst.
 

@@ -12,6 +12,7 @@ from typing import Any
 from driftlaw import files
 from driftlaw.errors import ConfigError, UnsafePathError
 from driftlaw.files import make_folder, storage_errors
+from driftlaw.kinds import ESTIMATORS
 from driftlaw.loop.branches.shared import Parent, Shared, journal_sha256, parent_of, shared_with_parent, write
 from driftlaw.loop.feature_kinds import classifier_of
 from driftlaw.loop.history import History, load
@@ -92,7 +93,7 @@ def fork(
     target = RunDirectory(out)
     target.check_new()
     before = shared_with_parent(history.directory, known, history.trust or trust)
-    makers = [*before.estimators, *[known.estimator] * (at - len(before))][:at]
+    makers = [*before.estimators, *(known.learner(k) for k in range(len(before) + 1, at + 1))][:at]
     kept = new.config()["estimator"] == known.config()["estimator"]
     makers = [new.estimator if kept and maker is known.estimator else maker for maker in makers]
     shared = Shared(history.generations[:at], tuple(makers))
@@ -103,8 +104,11 @@ def fork(
     older = parent_of(history.directory)
     listed = [] if older is None else [(min(last, at), config) for last, config in older.estimators]
     listed = [e for k, e in enumerate(listed) if k == 0 or e[0] > listed[k - 1][0]]
-    if not listed or listed[-1][0] < at:
-        listed.append((at, known.config()["estimator"]))
+    first = listed[-1][0] + 1 if listed else 1
+    for last, config in ((k, ESTIMATORS.describe(known.learner(k))) for k in range(first, at + 1)):
+        if last > first and listed[-1][1] == config:
+            listed.pop()
+        listed.append((last, config))
     where = os.path.relpath(history.directory.path, target.path)
     parent = Parent(where, journal_sha256(history.directory, at), at, tuple(listed))
     _build(history, setting, parent, target.path, command)

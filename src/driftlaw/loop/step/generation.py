@@ -99,7 +99,7 @@ def advance(
         folder=work.folder,
         previous=work.previous,
     )
-    model = study.estimator.fit(rows, context)
+    model = setting.maker(index).fit(rows, context)
     lap("training")
     progress("sampling", 0.0, "")
     stream, in_chunks = setting.stream("generation", index, "sample"), getattr(model, "sample_in_chunks", None)
@@ -120,7 +120,7 @@ def _warm_start(setting: Setting, index: int, past: Past) -> Model | None:
     """The model before, if this learner can start from it: a fork may go on with another one."""
     if index == 1:
         return None
-    before, now = past.model(index - 1), setting.study.estimator
+    before, now = past.model(index - 1), setting.maker(index)
     if setting.maker(index - 1) is now:
         return before
     if type(setting.maker(index - 1)) is not type(now):

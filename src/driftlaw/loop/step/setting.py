@@ -119,7 +119,7 @@ class Setting:
         """Who learned, or will learn, generation `index`."""
         if index <= len(self.shared):
             return self.shared.estimators[index - 1]
-        estimator: Estimator = self.study.estimator
+        estimator: Estimator = self.study.learner(index)
         return estimator
 
     def selects(self, index: int) -> bool:

@@ -9,7 +9,8 @@ from numpy.polynomial.hermite_e import hermeval
 from numpy.typing import NDArray
 
 from driftlaw.reproduce.laws.simulation import Simulated
-from driftlaw.theory.limit import annealed_times, hermite_gain, hermite_gain_after, w2_ball
+from driftlaw.theory.annealing import annealed_times
+from driftlaw.theory.limit import hermite_gain, hermite_gain_after, w2_ball
 
 ALPHA, TAU, N = 0.2, 0.05, 200_000
 SOURCE = "arXiv 2606.13796 (topic)"
