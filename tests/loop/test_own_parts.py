@@ -148,7 +148,8 @@ def test_every_cell_runs_and_failures_are_retried(tmp_path):
     assert len(again) == 2
     assert all(p.stat().st_mtime_ns == t for p, t in before.items() if "components-2" in str(p))
     frame = again.frame()
-    assert set(frame["estimator.components"]) == {"2", "3"}
+    assert set(frame["estimator.components"]) == {2, 3}
+    assert frame["estimator.components"].dtype == np.int64
     assert {"alpha", "seed", "kl", "generation"} <= set(frame.columns)
     assert {c for c, h in find(tmp_path).items() if len(h)} == set(again)  # the failed one began and made nothing
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from driftlaw.config import shown
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.branches.shared import Parent, parent_of, shared_with_parent
@@ -91,9 +92,30 @@ class History:
         """Where the run was forked from; None for a run of its own."""
         return parent_of(self.directory)
 
-    def samples(self, index: int) -> np.ndarray:
-        """Rows kept of p_hat^index, ``[n, ...]`` float32; index 0 gives the real rows of generation 0."""
-        return self._array(index, "samples.npy")
+    def samples(self, index: int, units: Literal["study", "data"] = "study", study: Study | None = None) -> np.ndarray:
+        """Rows kept of p_hat^index, ``[n, ...]``; index 0 gives the real rows of generation 0.
+
+        Args:
+            index: generation.
+            units: "study" as they were learned and stored (float32; columns standardised, images in [-1, 1]), or
+                "data" as the source's own rows are (float64; columns in their units, images from bytes in [0, 255]).
+            study: the study of the run, where it holds a source of your own; "data" asks the source.
+
+        Raises:
+            InputError: units that do not exist.
+            CorruptFileError: their file is not the one that the run wrote.
+            TrustError: "data", and the run names data of somebody else.
+        """
+        if units not in ("study", "data"):
+            raise InputError(f"units = {shown(units)}", "use 'study' or 'data'")
+        rows = self._array(index, "samples.npy")
+        if units == "study":
+            return rows
+        if study is None:
+            refuse({k: v for k, v in (self.manifest.get("own") or {}).items() if k == "source"}, "its units")
+        source = (study or self.study()).source
+        inverse = getattr(source, "restore", None)
+        return rows.astype(np.float64) if inverse is None else inverse(torch.from_numpy(np.array(rows))).numpy()
 
     def labels(self, index: int = 0) -> np.ndarray | None:
         """Class labels of the rows of generation 0 where the source has them."""
@@ -112,7 +134,11 @@ class History:
         return tuple(read_json(p) if p.exists() else {} for p in paths)
 
     def frame(self) -> pd.DataFrame:
-        """One row per generation: index, alpha, lineage and every estimate as value, ``_low`` and ``_high`` columns."""
+        """One row per generation, by index: every estimate as value, ``_low`` and ``_high`` columns.
+
+        `alpha` is the realised fraction of real data; `real` and `samples` are rows, `seed` that of the run. Counts are
+        integers, everything else is float64.
+        """
         import pandas as pd
 
         rows = []
@@ -122,13 +148,18 @@ class History:
                 "alpha": g.alpha,
                 "real": g.lineage.real,
                 "samples": g.samples,
+                "seed": int(self.config.get("seed", 0)),
             }
             for group in ("divergence", "one_step", "floor", "moments", "modes", "path", "selection"):
                 for name, e in getattr(g, group).items():
                     key = name if group == "divergence" else f"{group}.{name}"
                     row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
             rows.append(row)
-        return pd.DataFrame(rows).set_index("generation") if rows else pd.DataFrame()
+        if not rows:
+            return pd.DataFrame()
+        whole = ("generation", "real", "samples", "seed")
+        table = pd.DataFrame(rows)
+        return table.astype({c: "int64" if c in whole else "float64" for c in table}).set_index("generation")
 
 
 def write_model(folder: Path, model: Model, samples: Tensor) -> str:

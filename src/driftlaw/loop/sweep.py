@@ -10,7 +10,7 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -85,15 +85,38 @@ class Sweep(Mapping[Cell, History]):
         return len(self.histories)
 
     def frame(self) -> pd.DataFrame:
-        """One table of all generations of all cells, with alpha, seed and the grid's settings as columns."""
+        """One table of all generations of all cells, with alpha, seed and the grid's settings as columns.
+
+        `alpha` is that of the cell. A setting's column is boolean, integer or float where all its values are, else
+        strings; no column holds Python objects.
+        """
         import pandas as pd
 
+        kinds = _kinds(self.histories)
         parts = [
-            h.frame().reset_index().assign(alpha=c.alpha, seed=c.seed, **{k: str(v) for k, v in c.settings})
+            h.frame().reset_index().assign(alpha=float(c.alpha), seed=c.seed, **dict(_typed(c.settings, kinds)))
             for c, h in self.histories.items()
             if len(h)
         ]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        if not parts:
+            return pd.DataFrame()
+        return pd.concat(parts, ignore_index=True).astype({k: "string" for k, kind in kinds.items() if kind is str})
+
+
+def _kinds(cells: Iterable[Cell]) -> dict[str, type]:
+    """The type of each setting's column."""
+    found: dict[str, list[type]] = {}
+    for key, value in (setting for cell in cells for setting in cell.settings):
+        found.setdefault(key, []).append(type(value))
+    return {
+        key: next((kind for kind in (bool, int, float) if set(types) <= {kind, int if kind is float else kind}), str)
+        for key, types in found.items()
+    }
+
+
+def _typed(settings: Iterable[tuple[str, Any]], kinds: Mapping[str, type]) -> Iterator[tuple[str, Any]]:
+    for key, value in settings:
+        yield key, kinds[key](value)
 
 
 def cells(alphas: Sequence[float], seeds: Sequence[int], grid: Mapping[str, Sequence[Any]] | None = None) -> list[Cell]:
