@@ -11,7 +11,7 @@ from pathlib import Path
 #: Modules with run() -> JSON-ready mapping and table(mapping) -> text, quick ones first.
 NAMES = (
     *("cuda", "kernel_sum", "protocol", "sketch", "training", "classifier", "diffusers_loop", "flow"),
-    *("audit", "coverage", "adaptive", "studies"),
+    *("audit", "coverage", "adaptive", "annealing", "studies"),
 )
 
 
