@@ -13,6 +13,7 @@ from driftlaw._version import __version__
 #: Where each public name lives.
 _NAMES = {
     "bounds": "driftlaw.analysis.bounds",
+    "collapse_profile": "driftlaw.analysis.collapse",
     "BoundsReport": "driftlaw.analysis.report",
     "verify": "driftlaw.auditing.verification",
     "audit": "driftlaw.auditing.audit",
@@ -85,6 +86,7 @@ __all__ = ["__version__", *sorted(_NAMES)]
 
 if TYPE_CHECKING:
     from driftlaw.analysis.bounds import bounds as bounds
+    from driftlaw.analysis.collapse import collapse_profile as collapse_profile
     from driftlaw.analysis.report import BoundsReport as BoundsReport
     from driftlaw.auditing.audit import audit as audit
     from driftlaw.auditing.record import Audit as Audit
