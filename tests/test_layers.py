@@ -18,6 +18,7 @@ FLOORS = (
     ("process",),
     ("data", "learn", "measure", "theory"),
     ("loop",),
+    ("testing",),
     ("analysis",),
     ("auditing",),
     ("planning",),

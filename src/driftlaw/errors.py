@@ -69,6 +69,12 @@ class RunLockedError(RunDirectoryError):
     """Another process is writing to this run directory."""
 
 
+class SanityError(DriftlawError):
+    """A strict run met a finding of its checks and stopped: a gate that failed. What was trained stays resumable."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class StorageError(DriftlawError):
     """The disk is full or not writable; what was finished before stays resumable."""
 

@@ -39,7 +39,7 @@ from driftlaw.analysis.statements import (
 from driftlaw.errors import InputError, nearest
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
-from driftlaw.loop.step.setting import training_law
+from driftlaw.loop.step.setting import law_of, training_law
 from driftlaw.loop.study import Study
 from driftlaw.measure.laws.divergence import log_densities, total_variation
 from driftlaw.measure.laws.tails import pareto_k
@@ -150,7 +150,8 @@ class _Run(OpenRun):
         fresh, mixing = self.setting.rows
         self.rows = Rows(fresh[:N], mixing[:N, : N + 1])
         self.dense = all("kl" in g.divergence and "kl" in g.one_step for g in history)
-        self.paths_known = self.dense and all(g.path.known for g in history)
+        paths = self.dense and all(g.path.known for g in history)
+        self.paths_known = paths and hasattr(self.model(1), "fitted")
 
     @property
     def target(self) -> ExactLaw:
@@ -184,7 +185,7 @@ class _Run(OpenRun):
         """Innovations of all generations in one reference law."""
         N = len(self.history)
         if reference in {"p", "mixture"}:
-            laws = [self.model(n).law for n in range(1, N + 1)]  # type: ignore[attr-defined]
+            laws = [law for n in range(1, N + 1) if (law := law_of(self.model(n))) is not None]
             seed = self.stream("innovations")
             return density_innovations(
                 self.target, laws, *self.rows.pair, n=self.points, seed=seed, reference=reference

@@ -10,6 +10,10 @@ without a shell, in the folder where driftlaw was started. The job is a JSON obj
      "samples_file": ".../samples.npy",                   where the program writes them, float32 [samples, ...]
      "output": ".../output",                              a folder of the program's own, kept in the run directory
      "previous_output": ".../output" or null,             the same folder of the generation before, for a warm start
+     "origin": ".../origin.npy" or null,                  int64 [n]: 0 fresh real, -1 kept real, j sampled from model j
+     "labels": ".../labels.npy" or null,                  int64 [n]: class of each row, -1 where it is not known
+     "classes": ["cat", "dog"] or null,                   their names
+     "labels_file": ".../sample_labels.npy" or null,      where the program may write the classes of its samples
      "device": "cpu" or "cuda"}
 
 Exit code 0 means that ``samples_file`` is whole. A program that was killed with driftlaw is called again with the same
@@ -39,7 +43,7 @@ from driftlaw.config import Described, validate
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.files import make_folder, open_new, storage_errors, write_array
 from driftlaw.learn.denoiser.training import fingerprint
-from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
+from driftlaw.learn.drawn import DrawnSamples, check_drawn, check_drawn_labels, load_rows
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows
 from driftlaw.system.children import Supervised
@@ -108,7 +112,8 @@ class Command(Described):
 
         Args:
             data: ``[n, d]`` or ``[n, c, h, w]``, n >= 2.
-            context: seed, generation, samples wanted (default: as many as rows), folders, checkpoint, device.
+            context: seed, generation, samples wanted (default: as many as rows), folders, checkpoint, device, origin
+                and labels.
 
         Raises:
             InputError: unusable rows, a program that is not found, fails, takes too long, or does not write what was
@@ -132,11 +137,14 @@ class Command(Described):
             attempt = stack.enter_context(tempfile.TemporaryDirectory(prefix="attempt-", dir=keep))
             job = self._write_job(Path(attempt), keep, data, n, context)
             self._run(job, keep / "command.log", context)
-            rows = check_drawn(_read(Path(attempt) / "samples.npy", str(self)), n, shape, str(self))
+            rows, labels = check_drawn(_read(Path(attempt) / "samples.npy", str(self)), n, shape, str(self)), None
+            if (given := Path(attempt) / "sample_labels.npy").exists():
+                labels = check_drawn_labels(_read(given, str(self)), n, len(context.classes or ()), str(self))
+        drawn = DrawnSamples(rows, str(self), labels)
         if context.checkpoint is not None:
-            context.checkpoint.save({"rows": rows}, {"fit": identity})
+            context.checkpoint.save(drawn.state(), {"fit": identity})
         context.progress(1.0, "")
-        return DrawnSamples(rows, str(self))
+        return drawn
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DrawnSamples:
         """Restore the model from :meth:`DrawnSamples.state`."""
@@ -147,6 +155,10 @@ class Command(Described):
         write_array(folder / "training.npy", data.numpy())
         if images is not None:
             _write_png(images, data)
+        given = {"origin": context.origin, "labels": context.labels}
+        for name, value in given.items():
+            if value is not None:
+                write_array(folder / f"{name}.npy", value.numpy())
         before = context.previous / "output" if context.previous is not None else None
         job = {
             "version": VERSION,
@@ -159,6 +171,9 @@ class Command(Described):
             "samples_file": str((folder / "samples.npy").absolute()),
             "output": str((keep / "output").absolute()),
             "previous_output": str(before.absolute()) if before is not None and before.is_dir() else None,
+            **{k: None if v is None else str((folder / f"{k}.npy").absolute()) for k, v in given.items()},
+            "classes": None if context.classes is None else list(context.classes),
+            "labels_file": str((folder / "sample_labels.npy").absolute()) if context.classes else None,
             "device": context.device,
         }
         path = folder / "job.json"

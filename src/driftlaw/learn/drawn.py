@@ -23,18 +23,28 @@ class DrawnSamples:
     Args:
         rows: ``[n, ...]`` float32.
         what: who drew them, for messages.
+        labels: ``[n]`` int64, their classes, or None.
 
     Attributes:
         training: numbers of the fit; empty, they are not known.
     """
 
-    def __init__(self, rows: Tensor, what: str) -> None:
-        self.rows, self.what = rows, what
+    def __init__(self, rows: Tensor, what: str, labels: Tensor | None = None) -> None:
+        self.rows, self.what, self.labels = rows, what, labels
         self.shape = tuple(rows.shape[1:])
         self.training: dict[str, float] = {}
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Classes of the stored rows in their order, if all are asked for and they have any."""
+        return self.labels if n == len(self.rows) else None
+
+    def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """The stored rows in their order if all are asked for, else `n` distinct ones in random order.
+
+        Args:
+            n: rows.
+            generator: of the order.
+            labels: of all rows, as :meth:`draw_labels` gives them.
 
         Raises:
             InputError: more rows than there are.
@@ -60,7 +70,7 @@ class DrawnSamples:
 
     def state(self) -> dict[str, Tensor]:
         """The rows as tensors that rebuild this model."""
-        return {"rows": self.rows}
+        return {"rows": self.rows} | ({} if self.labels is None else {"labels": self.labels})
 
 
 def load_rows(state: Mapping[str, Tensor], shape: tuple[int, ...], what: str) -> DrawnSamples:
@@ -69,12 +79,12 @@ def load_rows(state: Mapping[str, Tensor], shape: tuple[int, ...], what: str) ->
     Raises:
         InputError: the state is of another kind or of rows of another shape.
     """
-    if set(state) != {"rows"} or tuple(state["rows"].shape[1:]) != tuple(shape):
+    if set(state) - {"labels"} != {"rows"} or tuple(state["rows"].shape[1:]) != tuple(shape):
         raise InputError(
             f"the state holds {', '.join(f'{k} {list(v.shape)}' for k, v in sorted(state.items()))}",
             f"expected rows of shape {list(shape)}",
         )
-    return DrawnSamples(state["rows"], what)
+    return DrawnSamples(state["rows"], what, state.get("labels"))
 
 
 def check_drawn(rows: object, n: int, shape: tuple[int, ...], what: str) -> Tensor:
@@ -92,3 +102,20 @@ def check_drawn(rows: object, n: int, shape: tuple[int, ...], what: str) -> Tens
         raise InputError(f"{what} gave {len(rows)} rows", f"expected {n}")
     check_finite(rows, f"rows of {what}", "look at its training; nothing is recorded of this generation")
     return rows.detach().to("cpu", torch.float32).contiguous()
+
+
+def check_drawn_labels(labels: object, n: int, classes: int, what: str) -> Tensor:
+    """Classes that an own program or function gave its rows, as int64 ``[n]``.
+
+    Raises:
+        InputError: another number of them, no integers, or none of the classes.
+    """
+    given = torch.as_tensor(labels)
+    if tuple(given.shape) != (n,) or given.is_floating_point():
+        raise InputError(f"{what} gave labels {given.dtype} {list(given.shape)} for {n} rows", "give one integer a row")
+    if int(given.min()) < 0 or int(given.max()) >= classes:
+        raise InputError(
+            f"{what} gave labels from {int(given.min())} to {int(given.max())} for {classes} classes",
+            f"use 0..{classes - 1}",
+        )
+    return given.detach().to("cpu", torch.int64).contiguous()

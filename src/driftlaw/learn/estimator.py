@@ -20,7 +20,12 @@ from driftlaw.progress import Progress, silent
 
 @runtime_checkable
 class Model(Protocol):
-    """A learned law p_hat. ``log_prob(x) -> [n]`` is optional and means that its density is known."""
+    """A learned law p_hat.
+
+    ``log_prob(x) -> [n]`` (nats) is optional: with it alone, divergences are measured. A ``score`` that raises
+    ``NotImplementedError`` means that there is none. ``draw_labels(n, generator) -> [n]`` is optional, too: `sample`
+    then takes them as ``labels=``, and they are stored with the samples.
+    """
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws, ``[n, ...]`` float32; without a generator from fresh entropy."""
@@ -77,6 +82,11 @@ class FitContext:
         folder: folder of this generation in the run directory, where a learner may keep files of its own; None outside
             a run.
         previous: the same folder of the generation before; None for the first.
+        origin: ``[n]`` int64, where each row came from: 0 fresh real, -1 real kept from generation 0, j a sample of
+            model j; None outside a run.
+        labels: ``[n]`` int64 class of each row, -1 where it is not known; None where no row has one.
+        classes: their names.
+        held_out_labels: classes of the held-out rows.
     """
 
     seed: int = 0
@@ -89,6 +99,10 @@ class FitContext:
     samples: int = 0
     folder: Path | None = None
     previous: Path | None = None
+    origin: Tensor | None = None
+    labels: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+    held_out_labels: Tensor | None = None
 
 
 #: Outside a run.
@@ -97,7 +111,11 @@ ALONE = FitContext()
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A learner's frozen configuration; fitting it returns a model."""
+    """A learner's frozen configuration; fitting it returns a model.
+
+    Rows come in random order; a learner that says ``order_free = True`` (it shuffles by itself, or needs no order) gets
+    them as they were put together.
+    """
 
     def fit(self, data: Tensor, context: FitContext = ALONE) -> Model:
         """Learn a model from ``[n, ...]`` data."""

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from driftlaw import seeding
 from driftlaw.errors import ConfigError, InputError
-from driftlaw.learn.drawn import DrawnSamples, check_drawn, load_rows
+from driftlaw.learn.drawn import DrawnSamples, check_drawn, check_drawn_labels, load_rows
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows
 
-#: Draws n rows with a torch.Generator.
-Sampler = Callable[[int, torch.Generator], Tensor]
+#: Draws n rows, or rows and their classes, with a torch.Generator.
+Sampler = Callable[[int, torch.Generator], Tensor | tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class CallableEstimator:
     """A function ``fit(rows [n, ...], context) -> sampler`` as the learner of a study.
 
     It must be a pure function of the rows and ``context.seed``; ``context.folder`` and ``context.previous`` are folders
-    of this and the previous generation for files of its own, ``context.warm_start`` has the previous samples.
+    of this and the previous generation for files of its own, ``context.warm_start`` has the previous samples,
+    ``context.origin`` and ``context.labels`` say where each row came from and of which class it is. A sampler that
+    returns ``(rows, labels)`` gives samples their classes.
 
     Args:
         function: the function, or ``"module:name"`` of one that can be imported (needed in YAML and for `driftlaw
@@ -75,8 +77,12 @@ class CallableEstimator:
         if not callable(sampler):
             raise InputError(f"{self} returned a {type(sampler).__name__}", "return a sampler, sampler(n, generator)")
         n = context.samples or len(data)
-        rows = sampler(n, seeding.generator(context.seed, "sampler"))
-        return DrawnSamples(check_drawn(rows, n, tuple(data.shape[1:]), str(self)), str(self))
+        drawn = sampler(n, seeding.generator(context.seed, "sampler"))
+        rows, labels = drawn if isinstance(drawn, tuple) else (drawn, None)
+        rows = check_drawn(rows, n, tuple(data.shape[1:]), str(self))
+        if labels is not None:
+            labels = check_drawn_labels(labels, n, len(context.classes or ()), str(self))
+        return DrawnSamples(rows, str(self), labels)
 
     def load(self, state: Mapping[str, Tensor], shape: tuple[int, ...]) -> DrawnSamples:
         """Restore the model from :meth:`DrawnSamples.state`."""

@@ -42,6 +42,7 @@ class GaussianMLE(Described):
     """
 
     kind: ClassVar[str] = "gaussian"
+    order_free: ClassVar[bool] = True
     unbiased: bool = False
     ridge: Number = 0.0
     t0: Number = 0.0

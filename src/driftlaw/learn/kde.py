@@ -47,6 +47,7 @@ class KDE(Described):
     """
 
     kind: ClassVar[str] = "kde"
+    order_free: ClassVar[bool] = True
     bandwidth: Number | Literal["scott", "silverman"] = "scott"
     t0: Number = 0.0
 

@@ -45,6 +45,7 @@ class MixtureEM(Described):
     """
 
     kind: ClassVar[str] = "mixture-em"
+    order_free: ClassVar[bool] = True
     components: Count
     covariance: Literal["full", "diag", "spherical"] = "full"
     starts: Count = 1

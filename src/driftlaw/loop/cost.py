@@ -127,8 +127,9 @@ def cost(study: Study) -> Cost:
 def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     """Seconds by stage for the whole study, and bytes of one model."""
     study, N = setting.study, setting.study.generations
-    data = setting.supply.take(study.samples, 0).batch.x
-    context = FitContext(seed=seeding.stream_seed(study.seed, "probe"), device=setting.device)
+    batch = setting.supply.take(study.samples, 0).batch
+    data, seed = batch.x, seeding.stream_seed(study.seed, "probe")
+    context = FitContext(seed=seed, device=setting.device, labels=batch.y, classes=study.source.classes)
     model, training = _training(study.estimator, data, context, N)
     size = sum(v.numel() * v.element_size() for v in model.state().values())
     cut = _solver_cut(study.estimator)

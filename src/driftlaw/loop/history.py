@@ -118,7 +118,7 @@ class History:
         return rows.astype(np.float64) if inverse is None else inverse(torch.from_numpy(np.array(rows))).numpy()
 
     def labels(self, index: int = 0) -> np.ndarray | None:
-        """Class labels of the rows of generation 0 where the source has them."""
+        """Class labels ``[n]`` of :meth:`samples`, where the source (generation 0) or the model has them."""
         return self._array(index, "labels.npy") if (self.directory.folder(index) / "labels.npy").exists() else None
 
     def _array(self, index: int, name: str) -> np.ndarray:
@@ -153,6 +153,10 @@ class History:
             for group in ("divergence", "one_step", "floor", "moments", "modes", "path", "selection"):
                 for name, e in getattr(g, group).items():
                     key = name if group == "divergence" else f"{group}.{name}"
+                    row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
+            for label, found in g.by_class.items():
+                for name, e in found.items():
+                    key = f"by_class.{label}.{name}"
                     row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
             rows.append(row)
         if not rows:

@@ -41,6 +41,21 @@ class Lineage(Record):
         return {name: count / self.total for name, count in parts.items() if count}
 
 
+@dataclass(frozen=True)
+class Finding(Record):
+    """Something that makes the numbers of a generation mean something else than they seem to.
+
+    Args:
+        kind: "spread", "start", "blur", "solver", "clip", "guidance", "training" or "classes".
+        text: a sentence in plain words, with what to do.
+        value: the number that it is about.
+    """
+
+    kind: str
+    text: str
+    value: float
+
+
 Estimates = Mapping[str, Estimate]
 
 
@@ -67,6 +82,10 @@ class Generation(Record):
             alignment (with minus the drift); empty without selection.
         warnings: in words, what a reader must know.
         files: SHA-256 of each file of this generation, by name relative to its folder.
+        by_class: of samples with labels, for each class: "share" of the labels and "real_share" among held-out rows,
+            "drift" (squared distance of mean features from the real rows of the class), and "recognised" (share that
+            the run's classifier puts into it).
+        sanity: what was found before anything was measured, see :mod:`driftlaw.loop.step.sanity`.
     """
 
     index: int
@@ -85,3 +104,5 @@ class Generation(Record):
     selection: Estimates = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    by_class: Mapping[str, Estimates] = field(default_factory=dict)
+    sanity: tuple[Finding, ...] = ()

@@ -57,7 +57,12 @@ Watch = Callable[[int, str, float, str], None]
 
 
 def run(
-    study: Study, out: str | os.PathLike[str] | None = None, *, watch: Watch | None = None, command: str = ""
+    study: Study,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    watch: Watch | None = None,
+    command: str = "",
+    strict: bool = False,
 ) -> Iterator[Generation]:
     """Run a study, yielding each generation's record as soon as it is safely stored.
 
@@ -66,6 +71,8 @@ def run(
         out: new run directory; None keeps the run in a temporary one that goes when the iterator ends.
         watch: told about progress.
         command: command line to remember in the manifest.
+        strict: stop with a ``SanityError`` at the first finding of a generation's checks; the fit is kept, so that
+            :func:`resume` goes on from there.
 
     Returns:
         An iterator; leaving it early leaves a run that :func:`resume` continues.
@@ -80,11 +87,11 @@ def run(
         adapt.check(setting)
     if out is None:
         setting.prepare()
-        return _temporary_run(setting, config, watch)
+        return _temporary_run(setting, config, watch, strict)
     directory = RunDirectory(out)
     directory.check_new()
     setting.prepare()
-    return _new_run(directory, setting, config, watch, command)
+    return _new_run(directory, setting, config, watch, command, strict)
 
 
 def resume(
@@ -93,6 +100,7 @@ def resume(
     watch: Watch | None = None,
     study: Study | None = None,
     trust: bool = False,
+    strict: bool = False,
 ) -> Iterator[Generation]:
     """Continue a killed or unfinished run; yields the generations that were still missing.
 
@@ -103,6 +111,7 @@ def resume(
             ones are rebuilt from the directory.
         trust: whether code and data that the directory names may be used although another user, or another machine,
             started the run.
+        strict: as for :func:`run`.
 
     Raises:
         TrustError: the run is somebody else's and names code or data; the message says what would run.
@@ -119,7 +128,7 @@ def resume(
     study = study or directory.study(trust)
     shared = shared_with_parent(directory, study, trust)
     setting = Setting(study, pick_device(study.device), folder=directory.path, shared=shared)
-    return _resumed_run(directory, setting, watch)
+    return _resumed_run(directory, setting, watch, strict)
 
 
 def pick_device(name: str) -> str:
@@ -134,26 +143,26 @@ def pick_device(name: str) -> str:
     return name if name != "auto" else "cuda" if available else "cpu"
 
 
-def _temporary_run(setting: Setting, config: str, watch: Watch | None) -> Iterator[Generation]:
+def _temporary_run(setting: Setting, config: str, watch: Watch | None, strict: bool) -> Iterator[Generation]:
     with tempfile.TemporaryDirectory(prefix="driftlaw-") as folder:
-        yield from _new_run(RunDirectory(folder), setting, config, watch, "")
+        yield from _new_run(RunDirectory(folder), setting, config, watch, "", strict)
 
 
 def _new_run(
-    directory: RunDirectory, setting: Setting, config: str, watch: Watch | None, command: str
+    directory: RunDirectory, setting: Setting, config: str, watch: Watch | None, command: str, strict: bool
 ) -> Iterator[Generation]:
     with directory.locked(), threads(setting.study.threads):
         directory.check_new()
         directory.create(config, born(setting, command, signature_in(config)))
-        yield from Recursion(directory, setting, watch).generations()
+        yield from Recursion(directory, setting, watch, strict).generations()
 
 
-def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None) -> Iterator[Generation]:
+def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None, strict: bool) -> Iterator[Generation]:
     with directory.locked(), threads(setting.study.threads):
         if not directory.begun:
             text = (directory.path / CONFIG).read_text()
             directory.begin({**born(setting, "", signature_in(text)), "config_sha256": sha256(text.encode())})
-        recursion = Recursion(directory, setting, watch)
+        recursion = Recursion(directory, setting, watch, strict)
         recursion.note_differences(directory.manifest())
         yield from recursion.generations()
 
@@ -172,8 +181,11 @@ def threads(number: int | None) -> Iterator[None]:
 class Recursion:
     """The driver of one run directory, whose lock its caller holds."""
 
-    def __init__(self, directory: RunDirectory, setting: Setting, watch: Watch | None = None) -> None:
+    def __init__(
+        self, directory: RunDirectory, setting: Setting, watch: Watch | None = None, strict: bool = False
+    ) -> None:
         self.directory, self.setting, self.study, self.watch = directory, setting, setting.study, watch
+        self.strict = strict
         self._differences: tuple[str, ...] = ()
         self._model = lru_cache(maxsize=2 if self.study.samples > 50_000 else 8)(self._load_model)
         self._observer = adapt.Observer(setting, self._model)
@@ -220,13 +232,17 @@ class Recursion:
         if policy is not None:
             files[adapt.DECISION] = adapt.decide(self._observer, policy, folder)
         checkpoint, chunks = FileCheckpoint(folder / "checkpoint.safetensors"), FileChunks(folder / "chunks")
-        work = Workspace(checkpoint, chunks, folder, self.directory.folder(index - 1) if index > 1 else None)
-        outcome = advance(self.setting, index, Past(self._samples, self._model), work, self._progress(index))
+        previous = self.directory.folder(index - 1) if index > 1 else None
+        work = Workspace(checkpoint, chunks, folder, previous, self.strict)
+        past = Past(self._samples, self._model, self._labels)
+        outcome = advance(self.setting, index, past, work, self._progress(index))
         start = time.perf_counter()
         files |= {
             "samples.npy": write_array(folder / "samples.npy", outcome.samples.numpy()),
             "weights.safetensors": write_model(folder, outcome.model, outcome.samples),
         }
+        if outcome.labels is not None:
+            files["labels.npy"] = write_array(folder / "labels.npy", outcome.labels.numpy())
         damage = tuple(d for d in (checkpoint.damage, chunks.damage) if d)
         record = replace(outcome.record, files=files, warnings=outcome.record.warnings + self._differences + damage)
         write_json(folder / "record.json", record.to_json())
@@ -268,6 +284,10 @@ class Recursion:
 
     def _samples(self, index: int) -> Tensor:
         return torch.from_numpy(read_array(self.directory.folder(index) / "samples.npy"))
+
+    def _labels(self, index: int) -> Tensor | None:
+        path = self.directory.folder(index) / "labels.npy"
+        return torch.from_numpy(read_array(path)) if path.exists() else None
 
     def _load_model(self, index: int) -> Model:
         return read_model(self.directory, self.setting.maker(index), self.study.source.shape, index)

@@ -195,7 +195,7 @@ class Study(_Config):
         if trust.code(config) != trust.code(self.config()) or trust.data(config) != trust.data(self.config()):
             return False  # nothing is built from a stranger's names
         try:
-            return type(self).from_config(config).config() == self.config()
+            return _plain(type(self).from_config(config)) == _plain(self)
         except ConfigError:  # a part of its own maker, which only its maker can build
             return False
 
@@ -224,6 +224,12 @@ class Study(_Config):
         for key, value in settings.items():
             apply_setting(config, key, value)
         return type(self).from_config(config)
+
+
+def _plain(study: Study) -> dict[str, Any]:
+    """Plain data that two studies share if they do the same: a learner may say so itself, by ``known_by()``."""
+    known_by = getattr(study.estimator, "known_by", None)
+    return study.config() if known_by is None else {**study.config(), "estimator": known_by()}
 
 
 def apply_setting(config: dict[str, Any], key: str, value: Any) -> None:

@@ -33,15 +33,16 @@ from driftlaw.process.score import Field, Score
 from driftlaw.progress import Progress
 
 #: Names of the beta schedules of :func:`betas`.
-SCHEDULES = ("linear", "scaled-linear", "cosine")
+SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
 
 
 def betas(schedule: str = "linear", steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
     r"""Noise variances :math:`\beta_1..\beta_K` of a chain, float64 ``[steps]``.
 
     Args:
-        schedule: "linear" from `start` to `end` (Ho et al.), "scaled-linear" (linear in the square root), or "cosine"
-            (Nichol and Dhariwal, eq. (17), offset 0.008, at most 0.999; `start` and `end` are not used).
+        schedule: "linear" from `start` to `end` (Ho et al.), "scaled-linear" (linear in the square root), "sigmoid"
+            (a sigmoid of -6..6 between them), or "cosine" (Nichol and Dhariwal, eq. (17), offset 0.008, at most
+            0.999; `start` and `end` are not used).
         steps: K.
         start: first beta.
         end: last beta.
@@ -60,6 +61,8 @@ def betas(schedule: str = "linear", steps: int = 1000, start: float = 1e-4, end:
         return torch.linspace(start, end, steps, dtype=torch.float64)
     if schedule == "scaled-linear":
         return torch.linspace(math.sqrt(start), math.sqrt(end), steps, dtype=torch.float64).square()
+    if schedule == "sigmoid":
+        return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float64)) * (end - start) + start
     signal = torch.cos((torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2).square()
     return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
 

@@ -160,6 +160,21 @@ class Multistep(Solver):
         return float(alpha(s)) * (ratio / float(alpha(t)) * x + (1 - ratio) * target), memory
 
 
+class DDIM(Solver):
+    r"""DDIM's deterministic step :math:`x \leftarrow a_s \hat x_0 + \sigma_s \hat\varepsilon`, of order 1.
+
+    Reference: Song, Meng, Ermon, arXiv 2010.02502, eq. (12) with sigma = 0.
+    """
+
+    def step(
+        self, score: Score, x: Tensor, t: float, s: float, noise: Callable[[], Tensor], memory: Any
+    ) -> tuple[Tensor, Any]:
+        """Deterministic."""
+        value = score.score(x, t)
+        denoised = denoised_from_score(value, x, t)
+        return float(alpha(s)) * denoised - float(sigma(s) * sigma(t)) * value, None
+
+
 @dataclass(frozen=True)
 class Ancestral(Solver):
     """DDPM's ancestral step, see :mod:`driftlaw.process.ddpm`.
@@ -186,6 +201,7 @@ SOLVERS: dict[str, Solver] = {
     "heun": Heun(),
     "multistep": Multistep(),
     "ancestral": Ancestral(),
+    "ddim": DDIM(),
 }
 #: Names that :func:`sample` accepts.
 METHODS: tuple[str, ...] = tuple(SOLVERS)

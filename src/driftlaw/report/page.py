@@ -101,12 +101,14 @@ def build(history: History) -> str:
         path=charts(history, "path", "path", TRAINING_LAW),
         moments=charts(history, "moments", "moment"),
         classes=class_table(history),
+        by_class=by_class(history),
         entropy=[entropy_chart(history)] if any("entropy" in g.modes for g in history) else [],
         lineage=figures.lineage("lineage", [g.lineage.fractions() for g in history]),
         legend=legend(history),
         memory=figures.memory("memory", squared_propagator(history)),
         memory_words=memory_words(history),
         bounds=bounds.section(history),
+        sanity=words.sanity(history),
         warnings=words.warnings(history),
         training=training(history),
         numbers=numbers(history),
@@ -199,6 +201,13 @@ def class_table(history: History) -> Markup | None:
             rest = [column.pop(name, 0.0) for name in names[MOST_CLASSES - 1 :]]
             column[f"{len(rest)} others"] = float(sum(rest))
     return figures.classes("classes", columns) if columns[str(len(history))] else None
+
+
+def by_class(history: History) -> list[tuple[str, list[str]]]:
+    """Share, real share, drift and recognised share of each class in the last generation whose samples have labels."""
+    found = history.generations[-1].by_class
+    keys = ("share", "real_share", "drift", "recognised")
+    return [(name, [words.estimate(e[k]) if k in e else "–" for k in keys]) for name, e in found.items()]
 
 
 # -- lineage and memory ---------------------------------------------------------------------------------------------

@@ -247,6 +247,15 @@ def warnings(history: History) -> list[Warning]:
     return [Warning(text, tuple(about), generations(at)) for text, (at, about) in seen.items()]
 
 
+def sanity(history: History) -> list[Warning]:
+    """What the checks of each generation found, once for each kind: the first sentence, and where."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for g in history:
+        for f in g.sanity:
+            found.setdefault(f.kind, []).append((g.index, f.text))
+    return [Warning(at[0][1], (kind,), generations({i for i, _ in at})) for kind, at in found.items()]
+
+
 def _about(group: str, key: str) -> str:
     if group == "modes" and key != "entropy":
         return "class weights"

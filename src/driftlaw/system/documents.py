@@ -134,7 +134,9 @@ def _content_hash(tensors: Mapping[str, torch.Tensor], text: str) -> str:
     h = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         h.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        h.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        flat = tensor.reshape(-1)
+        flat = flat if flat.stride() == (1,) else flat.clone()  # one number that was expanded from a scalar
+        h.update(flat.view(torch.uint8).numpy().data)
     return h.hexdigest()
 
 

@@ -29,6 +29,10 @@ from driftlaw.theory import refresh
 MOST_NOTES = 4
 
 Out = Annotated[Path | None, typer.Option("--out", help="New run directory (default: runs/NAME).")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop (exit code 1) at the first finding of a generation's checks; resumable."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
@@ -60,6 +64,7 @@ def run(
         typer.Option("--skip-bad", help="Go on without the images of a folder that cannot be read; they are counted."),
     ] = False,
     trust: Trust = False,
+    strict: Strict = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +90,7 @@ def run(
     command = shlex.join(["driftlaw", *sys.argv[1:]])
     can_go_on(f"driftlaw resume {shlex.quote(str(target))}")
     with watching(resolved.generations) as watch:
-        _finish(loop.run(resolved, target, watch=watch, command=command), target, as_json)
+        _finish(loop.run(resolved, target, watch=watch, command=command, strict=strict), target, as_json)
 
 
 def resume(
@@ -98,6 +103,7 @@ def resume(
         ),
     ] = None,
     trust: Trust = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Continue a killed or unfinished run to the numbers it would have had, or a finished one to more generations."""
@@ -110,9 +116,9 @@ def resume(
     study = stored.study(trust)
     with watching(generations or study.generations, start=done + 1) as watch:
         if generations is None:
-            records = loop.resume(directory, watch=watch, trust=trust)
+            records = loop.resume(directory, watch=watch, trust=trust, strict=strict)
         else:
-            records = extend(directory, generations=generations, watch=watch, trust=trust)
+            records = extend(directory, generations=generations, watch=watch, trust=trust, strict=strict)
         _finish(records, directory, as_json)
 
 
@@ -147,8 +153,12 @@ def fork(
 def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> None:
     from driftlaw import report
 
-    for _ in records:
-        pass
+    told: set[str] = set()
+    for record in records:
+        for finding in record.sanity:
+            if finding.kind not in told:
+                told.add(finding.kind)
+                err.print(f"[red]check[/] generation {record.index}: {escape(finding.text)}", soft_wrap=True)
     history = load(directory)
     page = report.write(history)
     if as_json:

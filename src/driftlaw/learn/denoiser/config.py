@@ -13,6 +13,7 @@ from torch import Tensor
 
 from driftlaw.config import Described, check_keys, make, validate
 from driftlaw.errors import ConfigError
+from driftlaw.learn import optimisers
 from driftlaw.process.ddpm import betas, chain_grid, chain_times
 from driftlaw.process.sampler import Ancestral, Solver
 from driftlaw.process.schedule import karras_grid
@@ -80,6 +81,8 @@ class Optimiser:
         patience: stop after this many held-out losses without improvement and keep the best weights; 0 never stops
             or selects (see the module's page for why this is the default).
         validation: fraction of the training rows set apart to watch, and to select by when there is patience.
+        algorithm: a class of torch.optim by name; `lr` and `weight_decay` are given to it where it takes them.
+        arguments: further ones of that class, such as ``{momentum: 0.9}``.
     """
 
     steps: Count = 3000
@@ -96,9 +99,13 @@ class Optimiser:
     holdout_every: Count = 250
     patience: Annotated[int, Field(ge=0)] = 0
     validation: Rate = 0.0
+    algorithm: str = optimisers.DEFAULT
+    arguments: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.algorithm != optimisers.DEFAULT or self.arguments:
+            optimisers.check(self.algorithm, self.lr, self.weight_decay, self.arguments or {})
 
 
 @dataclass(frozen=True)
@@ -107,17 +114,24 @@ class Chain:
 
     Args:
         diffusion_steps: how many.
-        beta_schedule: "linear", "scaled-linear" or "cosine".
+        beta_schedule: "linear", "scaled-linear", "cosine" or "sigmoid".
         beta_start, beta_end: of the schedule.
+        trained_betas: the betas themselves instead of a schedule.
     """
 
     diffusion_steps: Count = 1000
-    beta_schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
+    beta_schedule: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    trained_betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.trained_betas is not None and len(self.trained_betas) != self.diffusion_steps:
+            raise ConfigError(
+                f"Denoiser: {len(self.trained_betas)} betas for {self.diffusion_steps} levels",
+                f"set diffusion_steps: {len(self.trained_betas)}",
+            )
 
 
 @dataclass(frozen=True)
@@ -126,19 +140,21 @@ class Sampling:
 
     Args:
         solver: "heun" or "multistep" probability-flow solver, "sde", the reverse diffusion by exponential integrator,
-            or "ddpm", the ancestral sampler of the chain.
+            "ddpm", the ancestral sampler of the chain, or "ddim", its deterministic one (order 1).
         solver_steps: steps of the solver ("heun" evaluates the network twice per step; "ddpm" takes every so many
             levels of the chain, all of them with ``solver_steps = diffusion_steps``; "sde" needs 100 or more).
         sample_batch: rows sampled at once; with the generator given, it does not change which noise a row gets.
         spread: variance of an ancestral step, "small" (posterior) or "large" (beta).
-        clip: bound on the denoised prediction while sampling, in the units of the rows; None for no bound.
+        clip: bound on the denoised prediction while sampling, in the units of the rows; None for no bound. "auto"
+            bounds noise predictions, whose error is divided by the signal that is left at a level, by the largest
+            value among the training rows, and nothing else.
     """
 
-    solver: Literal["heun", "multistep", "sde", "ddpm"] = "heun"
+    solver: Literal["heun", "multistep", "sde", "ddpm", "ddim"] = "heun"
     solver_steps: Count = 20
     sample_batch: Count = 512
     spread: Literal["small", "large"] = "small"
-    clip: Positive | None = None
+    clip: Positive | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         validate(self)
@@ -152,6 +168,12 @@ _GROUPS: dict[str, type[Any]] = {
 }
 #: The group of each setting that has one.
 GROUP_OF = {f.name: group for group, cls in _GROUPS.items() for f in fields(cls)}
+
+
+#: Settings that 0.1.0 did not have: at these values a fit is the one that it was.
+_LATER: dict[str, Any] = {"conditional": False, "label_dropout": 0.1, "guidance": 0.0}
+_LATER |= {"algorithm": optimisers.DEFAULT, "arguments": None, "trained_betas": None}
+_CHAINS = ("ddpm", "ddim")
 
 
 @dataclass(frozen=True, init=False)
@@ -178,9 +200,15 @@ class DenoiserConfig(Described):
         engine: "torch", or "accelerate" (extra driftlaw[diffusers]) for `precision` and `processes`.
         precision: of the forward pass in training: "float32" or "bfloat16"; everything else is float32.
         processes: processes that share each batch, one per GPU on CUDA.
+        conditional: learn the rows of each class, of a source with labels; samples then have labels, which are drawn
+            like those of the training rows.
+        label_dropout: probability with which a label is left out in training, see
+            :mod:`driftlaw.learn.conditional.embedding`.
+        guidance: weight w >= 0 of classifier-free guidance; 0 samples what was learned.
     """
 
     kind: ClassVar[str] = "denoiser"
+    order_free: ClassVar[bool] = True
     #: The class of each group of settings.
     sections: ClassVar[Mapping[str, type[Any]]] = _GROUPS
     network: Network = field(default_factory=Network)
@@ -196,6 +224,9 @@ class DenoiserConfig(Described):
     engine: Literal["torch", "accelerate"] = "torch"
     precision: Literal["float32", "bfloat16"] = "float32"
     processes: Count = 1
+    conditional: bool = False
+    label_dropout: Rate = 0.1
+    guidance: Number = 0.0
 
     def __init__(self, **settings: Any) -> None:
         check_keys(f"a {self.kind}", settings, inspect.signature(type(self)).parameters)
@@ -232,12 +263,17 @@ class DenoiserConfig(Described):
                 f"{type(self).__name__}: batch = {self.optimiser.batch} cannot be shared by {self.processes} processes",
                 "take a batch that the number of processes divides",
             )
+        if self.guidance and not (self.conditional and self.label_dropout):
+            raise ConfigError(
+                f"{type(self).__name__}: guidance = {self.guidance} needs the score with and without a class",
+                "set conditional: true and label_dropout above 0",
+            )
         if self.t0 >= self.T:
             raise ConfigError(f"{type(self).__name__}: t0 = {self.t0} is not below T = {self.T}", "set t0 < T")
 
     def _fit_horizon(self) -> None:
         """Take the chain's own horizon, where there is one, for the default one; refuse one that the chain leaves."""
-        if "ddpm" not in (self.noise, self.sampling.solver) and self.prediction == "edm":
+        if self.noise != "ddpm" and self.sampling.solver not in _CHAINS and self.prediction == "edm":
             return
         levels = self.levels()
         first, last = float(levels[0]), float(levels[-1])
@@ -257,13 +293,13 @@ class DenoiserConfig(Described):
                 f"Denoiser: times from {self.t0:g} to {self.T:g} leave the noise chain, {first:.6g} to {last:.6g}",
                 "drop t0 and T, which then are the chain's",
             )
-        if self.sampling.solver == "ddpm" and not covered:
+        if self.sampling.solver in _CHAINS and not covered:
             raise ConfigError(
                 f"Denoiser: the noise chain, {first:.6g} to {last:.6g}, leaves the trained times {self.t0:g} to "
                 f"{self.T:g}",
                 "drop t0 and T, which then are the chain's",
             )
-        if self.sampling.solver == "ddpm" and self.sampling.solver_steps > self.chain.diffusion_steps:
+        if self.sampling.solver in _CHAINS and self.sampling.solver_steps > self.chain.diffusion_steps:
             raise ConfigError(
                 f"Denoiser: {self.sampling.solver_steps} ancestral steps through a chain of "
                 f"{self.chain.diffusion_steps} levels",
@@ -272,6 +308,8 @@ class DenoiserConfig(Described):
 
     def levels(self) -> Tensor:
         """OU times of the chain's levels, float64 ``[diffusion_steps]``."""
+        if self.chain.trained_betas is not None:
+            return chain_times(self.chain.trained_betas)
         return chain_times(
             betas(self.chain.beta_schedule, self.chain.diffusion_steps, self.chain.beta_start, self.chain.beta_end)
         )
@@ -284,8 +322,9 @@ class DenoiserConfig(Described):
     def route(self) -> tuple[Tensor, Solver | str]:
         """OU times and solver by which rows are sampled."""
         how = self.sampling
-        if how.solver == "ddpm":
-            return chain_grid(self.levels(), how.solver_steps), Ancestral(how.spread)
+        if how.solver in _CHAINS:
+            grid = chain_grid(self.levels(), how.solver_steps)
+            return grid, Ancestral(how.spread) if how.solver == "ddpm" else "ddim"
         grid = karras_grid(self.T, self.t0, how.solver_steps)
         return grid, "exponential_integrator" if how.solver == "sde" else how.solver
 
@@ -303,9 +342,15 @@ class DenoiserConfig(Described):
         return self.compile
 
     def flat(self) -> dict[str, Any]:
-        """All settings without groups, as 0.1.0 wrote them: what checkpoints are known by."""
+        """All settings without groups, as 0.1.0 wrote them; without those that it did not have, at their defaults."""
         config = self.config()
-        return {key: v for k, value in config.items() for key, v in (value if k in _GROUPS else {k: value}).items()}
+        flat = {key: v for k, value in config.items() for key, v in (value if k in _GROUPS else {k: value}).items()}
+        return {key: v for key, v in flat.items() if key not in _LATER or v != _LATER[key]}
+
+    def known_by(self) -> dict[str, Any]:
+        """What a fit, its checkpoints and its samples are known by: equal where nothing would differ."""
+        unbounded = {"clip": None} if self.sampling.clip == "auto" and self.prediction != "epsilon" else {}
+        return self.flat() | unbounded
 
 
 #: What a configuration can be made with: groups, settings of their own, and settings of groups without these.

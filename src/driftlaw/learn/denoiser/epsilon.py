@@ -31,7 +31,12 @@ from driftlaw.process.score import Time
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 #: Names of beta schedules in diffusers, and here.
-SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "scaled-linear",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid",
+}
 
 
 class Timestepped(nn.Module):
@@ -40,11 +45,14 @@ class Timestepped(nn.Module):
     Args:
         net: the network.
         scale: the timestep is `scale` times the second argument.
+        classes: C of a network that takes ``class_labels``, C + 1 of them, the last for none; 0 of any other.
     """
 
-    def __init__(self, net: nn.Module, scale: float = 1.0) -> None:
+    def __init__(self, net: nn.Module, scale: float = 1.0, classes: int = 0) -> None:
         super().__init__()
-        self.net, self.scale = net, scale
+        self.net, self.scale, self.classes = net, scale, classes
+        if classes:
+            self.labels: Tensor | None = None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """``[n, c, h, w]`` and ``[n]`` (or ``[1]``, shared) to the shape of `x`.
@@ -52,7 +60,11 @@ class Timestepped(nn.Module):
         Raises:
             InputError: the network returned another shape.
         """
-        out = self.net(x, self.scale * time)
+        if self.classes:
+            y = torch.full((len(x),), self.classes, device=x.device) if self.labels is None else self.labels
+            out = self.net(x, self.scale * time, class_labels=y)
+        else:
+            out = self.net(x, self.scale * time)
         value: Tensor = out if isinstance(out, Tensor) else out.sample
         if value.shape != x.shape:
             raise InputError(
@@ -112,12 +124,13 @@ def _per_row(value: Tensor, x: Tensor) -> Tensor:
     return expand(value, x.ndim).to(x.dtype)
 
 
-def unet2d(shape: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
+def unet2d(shape: tuple[int, ...], settings: Mapping[str, Any], classes: int = 0) -> nn.Module:
     """The UNet2DModel of diffusers for rows of `shape`, uninitialised, with dropout from an explicit generator.
 
     Args:
         shape: ``(c, h, w)``.
         settings: of ``UNet2DModel``; size and channels are filled in.
+        classes: C of a conditional one, which gets C + 1 class embeddings; 0 of an unconditional one.
 
     Raises:
         ConfigError: diffusers is not installed, or refuses the settings.
@@ -136,8 +149,15 @@ def unet2d(shape: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
                 f"the UNet2DModel has {key} = {own[key]} and the rows have {shape[0]} channels",
                 f"set {key} to {shape[0]}, or change the colour mode of the data",
             )
-    if (classes := own.get("num_class_embeds")) is not None:
-        raise ConfigError(f"the UNet2DModel is conditional on {classes} classes", "use an unconditional one")
+    given = own.pop("num_class_embeds", None)
+    if given is not None and not classes:
+        raise ConfigError(f"the UNet2DModel is conditional on {given} classes", "set conditional: true")
+    if own.get("class_embed_type") is not None:
+        raise ConfigError(
+            f"the UNet2DModel has class_embed_type {own['class_embed_type']!r}", "leave it at its default"
+        )
+    if classes:
+        own["num_class_embeds"] = classes + 1
     own["sample_size"] = list(shape[1:])
     try:
         with torch.device("meta"):
@@ -164,8 +184,8 @@ def explicit_dropout(net: nn.Module) -> nn.Module:
     return net
 
 
-def to_pipeline(config: DenoiserConfig, unet: nn.Module) -> Any:
-    """A ``DDPMPipeline`` of a trained network."""
+def to_pipeline(config: DenoiserConfig, unet: nn.Module, clip: float | None) -> Any:
+    """A ``DDPMPipeline`` of a trained network, whose denoised predictions are bounded by `clip`."""
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
     with torch.device("meta"):
@@ -178,9 +198,10 @@ def to_pipeline(config: DenoiserConfig, unet: nn.Module) -> Any:
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         beta_schedule=names[config.beta_schedule],
+        trained_betas=None if config.trained_betas is None else list(config.trained_betas),
         variance_type=f"fixed_{config.spread}",
         prediction_type=config.prediction,
-        clip_sample=config.clip is not None,
-        clip_sample_range=config.clip or 1.0,
+        clip_sample=clip is not None,
+        clip_sample_range=clip or 1.0,
     )
     return DDPMPipeline(plain.eval(), scheduler)

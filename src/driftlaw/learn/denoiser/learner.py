@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from driftlaw import seeding
 from driftlaw.errors import InputError
+from driftlaw.learn.conditional.embedding import ClassEmbedding, check_labels
 from driftlaw.learn.denoiser import processes
 from driftlaw.learn.denoiser.config import DenoiserConfig
 from driftlaw.learn.denoiser.engine import Accelerated, Engine, Plain, check_device
@@ -33,7 +34,7 @@ from driftlaw.learn.denoiser.epsilon import EpsilonNetwork, Timestepped, unet2d
 from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.network import MLP, UNet, initialise
 from driftlaw.learn.denoiser.preconditioning import NoiseLaw, root_mean_square
-from driftlaw.learn.denoiser.training import Finished, Training, fingerprint
+from driftlaw.learn.denoiser.training import Finished, Told, Training, fingerprint
 from driftlaw.learn.estimator import ALONE, FitContext
 from driftlaw.learn.rows import check_rows, check_shape
 from driftlaw.system import memory
@@ -53,8 +54,16 @@ class Denoiser(DenoiserConfig):
         torch.Size([5, 2])
     """
 
-    def build_network(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> nn.Module:
-        """The network for rows of `shape`, initialised from `generator` (left uninitialised without one)."""
+    def build_network(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None, classes: int = 0
+    ) -> nn.Module:
+        """The network for rows of `shape`, initialised from `generator` (left uninitialised without one).
+
+        Args:
+            shape: of one row.
+            generator: of the initial weights.
+            classes: of a conditional network.
+        """
         n = self.network
         kind = n.net
         if kind == "auto":
@@ -69,7 +78,9 @@ class Denoiser(DenoiserConfig):
                 width, blocks = n.width or 16, n.blocks or 1
                 net = UNet(shape, width, n.multipliers, blocks, n.dropout, n.attention, n.groups)
             else:  # diffusers' sinusoids of the time are made for 0 to 1000
-                net = Timestepped(unet2d(shape, self._unet()), self._time_scale)
+                net = Timestepped(unet2d(shape, self._unet(), classes), self._time_scale, classes)
+            if classes and isinstance(net, MLP | UNet):
+                net.embed = ClassEmbedding(net.embed, classes, net.embedding)
         weights = sum(p.numel() for p in net.parameters())
         what = f"a network of {weights:,} weights with gradients, an average and the optimiser's moments"
         memory.check(20.0 * weights, what, "lower estimator.width")
@@ -120,7 +131,7 @@ class Denoiser(DenoiserConfig):
             ConfigError: a package that is not installed, or settings that it refuses.
         """
         check_device(device)
-        self.build_network(shape)
+        self.build_network(shape, classes=2 if self.conditional else 0)
         if self.engine == "accelerate":
             Accelerated(device, self.precision)
 
@@ -129,17 +140,20 @@ class Denoiser(DenoiserConfig):
 
         Args:
             data: ``[n, d]`` or ``[n, c, h, w]``, n >= 2.
-            context: seed, held-out rows, warm start, checkpoint, progress, device.
+            context: seed, held-out rows, warm start, checkpoint, progress, device; labels if it is conditional.
 
         Raises:
-            InputError: unusable rows, an absent device, a warm start or checkpoint of another fit, or divergence.
+            InputError: unusable rows or labels, an absent device, a warm start or checkpoint of another fit, or
+                divergence.
         """
         data = check_rows(data)
         shape = tuple(data.shape[1:])
         if context.held_out is not None:
             check_shape(check_rows(context.held_out, "held-out set", minimum=1), shape, "the held-out set")
         check_device(context.device)
-        net = self.build_network(shape, seeding.generator(context.seed, "initialise"))
+        classes = self._classes(context)
+        labels = check_labels(context.labels, len(data), classes) if self.conditional else None
+        net = self.build_network(shape, seeding.generator(context.seed, "initialise"), classes)
         warm = self._warm_state(net, context, shape)
         train, apart = self._split(data, context.seed)
         if warm is None:
@@ -149,18 +163,29 @@ class Denoiser(DenoiserConfig):
             net.load_state_dict({k.removeprefix("net."): v for k, v in warm.items() if k.startswith("net.")})
         law = self.noise_law(sigma_data)
         steps = self.fit_steps(len(data), warm is not None)
-        identity = fingerprint(self.flat(), data, warm, context)
+        identity = fingerprint(self.known_by(), data, warm, context, labels)
         if self.processes > 1 and processes.WORKER not in os.environ:
             context = replace(context, checkpoint=Finished(processes.fit(self, data, context)))
             engine: Engine = Plain(context.device)
         else:
             engine = Plain(context.device) if self.engine == "torch" else Accelerated(context.device, self.precision)
-        training = Training(self, net.to(engine.device), train, law, steps, context, identity, engine, apart)
+        told = None if labels is None else Told(*self._split(labels, context.seed))
+        training = Training(self, net.to(engine.device), train, law, steps, context, identity, engine, apart, told)
         training.run()
-        return DenoiserModel(self, training.average, sigma_data, shape, training.summary())
+        largest = self.sampling.clip == "auto" and self.prediction == "epsilon"
+        bound = float(data.abs().max()) if largest else None
+        counts = None if labels is None else torch.bincount(labels[labels >= 0], minlength=classes).double()
+        return DenoiserModel(self, training.average, sigma_data, shape, training.summary(), bound, counts)
+
+    def _classes(self, context: FitContext) -> int:
+        """How many classes a conditional network knows."""
+        if not self.conditional:
+            return 0
+        known = 0 if context.labels is None or not len(context.labels) else int(context.labels.max()) + 1
+        return known if context.classes is None else len(context.classes)
 
     def _split(self, data: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Rows to train on, and those set apart."""
+        """Rows to train on (or their labels), and those set apart."""
         count = round(self.optimiser.validation * len(data))
         if self.optimiser.validation == 0:
             return data, None
@@ -178,7 +203,13 @@ class Denoiser(DenoiserConfig):
         Raises:
             InputError: the state is not one of this configuration.
         """
-        net = self.build_network(shape)
+        counts = state.get("label_counts")
+        if (counts is not None) != self.conditional:
+            raise InputError(
+                f"the weights are {'un' if counts is None else ''}conditional and conditional is {self.conditional}",
+                "load them with the configuration they were trained with",
+            )
+        net = self.build_network(shape, classes=0 if counts is None else len(counts))
         weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
         expected = {k: tuple(v.shape) for k, v in net.state_dict().items()}
         if {k: tuple(v.shape) for k, v in weights.items()} != expected or "sigma_data" not in state:
@@ -187,7 +218,9 @@ class Denoiser(DenoiserConfig):
                 "load them with the configuration they were trained with",
             )
         net.load_state_dict(weights)
-        return DenoiserModel(self, net.eval().requires_grad_(False), float(state["sigma_data"]), shape, {})
+        bound = float(state["bound"]) if "bound" in state else None
+        net = net.eval().requires_grad_(False)
+        return DenoiserModel(self, net, float(state["sigma_data"]), shape, {}, bound, counts)
 
     def _warm_state(self, net: nn.Module, context: FitContext, shape: tuple[int, ...]) -> dict[str, Tensor] | None:
         if context.warm_start is None:

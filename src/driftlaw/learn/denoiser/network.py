@@ -92,7 +92,8 @@ class MLP(nn.Module):
     def __init__(self, shape: tuple[int, ...], width: int = 256, blocks: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         dim, embedding = math.prod(shape), max(16, width // 4)
-        self.embed = NoiseEmbedding(embedding)
+        self.embedding: int = embedding
+        self.embed: nn.Module = NoiseEmbedding(embedding)
         self.inp = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(MLPBlock(width, embedding, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
@@ -173,9 +174,10 @@ class UNet(nn.Module):
         groups: int = 8,
     ) -> None:
         super().__init__()
-        embedding = 4 * width
+        self.embedding: int = 4 * width
+        embedding = self.embedding
         widths = [width * m for m in multipliers]
-        self.embed = NoiseEmbedding(embedding)
+        self.embed: nn.Module = NoiseEmbedding(embedding)
         self.inp = nn.Conv2d(shape[0], widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -251,6 +253,8 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                 module.weight.uniform_(-bound, bound, generator=generator)
                 if module.bias is not None:
                     module.bias.uniform_(-bound, bound, generator=generator)
+            elif isinstance(module, nn.Embedding):
+                module.weight.normal_(generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
                 module.weight.fill_(1.0)
                 module.bias.zero_()

@@ -22,6 +22,16 @@ from driftlaw.learn.denoiser.learner import Denoiser
 _SPREADS = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
 
 
+#: Our solver of a scheduler, and how many steps it takes at most.
+_SOLVERS = {
+    "DDPMScheduler": ("ddpm", 10**9),
+    "DDIMScheduler": ("ddim", 50),
+    "DPMSolverMultistepScheduler": ("multistep", 20),
+}
+#: Parts of pipelines that diffuse something else than the rows.
+_LATENT = ("vae", "vqvae", "text_encoder", "movq", "prior")
+
+
 def from_diffusers(pipeline: Any, **settings: Any) -> Denoiser:
     """The learner that trains this pipeline's kind of model from scratch.
 
@@ -42,36 +52,52 @@ def from_diffusers(pipeline: Any, **settings: Any) -> Denoiser:
         )
     own = {k: list(v) if isinstance(v, tuple) else v for k, v in unet.items() if not k.startswith("_")}
     own.pop("sample_size", None)
-    return Denoiser(net="diffusers-unet", unet=own, **{**scheduler_settings(pipeline.scheduler), **settings})
+    known = scheduler_settings(pipeline.scheduler)
+    if own.pop("num_class_embeds", None) is not None:
+        known["conditional"] = True
+    return Denoiser(net="diffusers-unet", unet=own, **{**known, **settings})
 
 
 def scheduler_settings(scheduler: Any) -> dict[str, Any]:
-    """Settings of :class:`Denoiser` that say what a ``DDPMScheduler`` says.
+    """Settings of :class:`Denoiser` that say what a scheduler says.
+
+    Args:
+        scheduler: a ``DDPMScheduler``, a ``DDIMScheduler`` (50 levels of the same chain), or a
+            ``DPMSolverMultistepScheduler`` of order 2 (20 steps of the same method on a grid of our own).
 
     Raises:
-        ConfigError: another scheduler, or one whose options have no counterpart here.
+        ConfigError: another scheduler, or one whose options have no counterpart here, such as a learned variance.
     """
-    config = getattr(scheduler, "config", None)
-    if type(scheduler).__name__ != "DDPMScheduler" or not isinstance(config, Mapping):
-        raise ConfigError(f"unknown scheduler {type(scheduler).__name__}", "give a DDPMScheduler with the same betas")
-    for key, table in (("beta_schedule", SCHEDULES), ("variance_type", _SPREADS)):
-        if config[key] not in table:
-            raise ConfigError(f"the scheduler's {key} is {config[key]!r}", nearest(str(config[key]), table))
-    for key in ("trained_betas", "thresholding", "rescale_betas_zero_snr"):
-        value = config.get(key)
-        if value is not None and value is not False:
-            raise ConfigError(f"the scheduler uses {key}, which has no counterpart here", f"leave {key} at its default")
+    config, name = getattr(scheduler, "config", None), type(scheduler).__name__
+    if name not in _SOLVERS or not isinstance(config, Mapping):
+        raise ConfigError(f"unknown scheduler {name}", f"give one of {', '.join(_SOLVERS)} with the same betas")
+    spread = str(config.get("variance_type") or "fixed_small")
+    for key, value, table in (
+        ("beta_schedule", config["beta_schedule"], SCHEDULES),
+        ("variance_type", spread, _SPREADS),
+    ):
+        if value not in table and not (key == "beta_schedule" and config.get("trained_betas") is not None):
+            raise ConfigError(f"the scheduler's {key} is {value!r}", nearest(str(value), table))
+    plain = {"thresholding": False, "rescale_betas_zero_snr": False, "set_alpha_to_one": True, "solver_order": 2}
+    for key, value in (plain | {"algorithm_type": "dpmsolver++", "use_flow_sigmas": False}).items():
+        if config.get(key) not in (None, value):
+            raise ConfigError(
+                f"the scheduler uses {key} = {config[key]!r}, which has no counterpart here", f"set {key} to {value!r}"
+            )
     levels = int(config["num_train_timesteps"])
+    solver, most = _SOLVERS[name]
+    given = config.get("trained_betas")
     return {
         "prediction": config["prediction_type"],
         "noise": "ddpm",
-        "solver": "ddpm",
-        "solver_steps": levels,
+        "solver": solver,
+        "solver_steps": min(levels, most),
+        "trained_betas": None if given is None else [float(b) for b in given],
         "diffusion_steps": levels,
-        "beta_schedule": SCHEDULES[config["beta_schedule"]],
+        "beta_schedule": SCHEDULES.get(config["beta_schedule"], "linear"),
         "beta_start": float(config["beta_start"]),
         "beta_end": float(config["beta_end"]),
-        "spread": _SPREADS[config["variance_type"]],
+        "spread": _SPREADS[spread],
         "clip": float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None,
     }
 
@@ -106,6 +132,16 @@ def pipeline_generator(pipeline: Any, shape: tuple[int, ...] | None = None) -> D
 
 def _pipeline(pipeline: Any) -> Any:
     if not isinstance(pipeline, str | Path):
+        kind = type(pipeline).__name__
+        if latent := [name for name in _LATENT if getattr(pipeline, name, None) is not None]:
+            raise ConfigError(
+                f"a {kind} diffuses in the latent space of its {latent[0]}, not rows",
+                "encode the data once and study the latents as rows, with a DDPMPipeline of their shape",
+            )
+        if getattr(pipeline, "transformer", None) is not None:
+            raise ConfigError(
+                f"a {kind} has a transformer (DiT), no UNet2DModel", "give a DDPMPipeline, or a dl.Command"
+            )
         if not (hasattr(pipeline, "unet") and hasattr(pipeline, "scheduler")):
             raise ConfigError(f"a {type(pipeline).__name__} has no unet and scheduler", "give a DDPMPipeline")
         return pipeline

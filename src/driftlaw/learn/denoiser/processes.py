@@ -78,10 +78,13 @@ def fit(config: DenoiserConfig, data: Tensor, context: FitContext) -> Saved:
         tensors = {"data": data.contiguous()}
         if context.held_out is not None:
             tensors["held_out"] = context.held_out.clone(memory_format=torch.contiguous_format)
+        for name in ("labels", "held_out_labels"):
+            if (value := getattr(context, name)) is not None:
+                tensors[name] = value.contiguous()
         save_file(tensors, folder / "rows.safetensors")
         if context.warm_start is not None:
             save_file(context.warm_start.state(), folder / "warm.safetensors")
-        job = {"config": config.config(), "seed": context.seed, "device": context.device}
+        job = {"config": config.config(), "seed": context.seed, "device": context.device, "classes": context.classes}
         (folder / "job.json").write_text(json.dumps(job))
         _wait(_start(folder, config.processes), folder, checkpoint, context)
         done = checkpoint.load()

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from driftlaw import seeding
 from driftlaw.errors import InputError
+from driftlaw.learn import optimisers
+from driftlaw.learn.conditional.embedding import UNKNOWN, labelled
 from driftlaw.learn.denoiser.config import DenoiserConfig
 from driftlaw.learn.denoiser.engine import Engine, Plain
 from driftlaw.learn.denoiser.network import Dropout, compiled, flatten
@@ -32,6 +34,8 @@ from driftlaw.learn.estimator import FitContext
 
 #: Rows of a fixed-noise evaluation, and the number of equal-probability bins of noise levels it is reported in.
 EVALUATION_ROWS, BINS = 512, 4
+#: Part of a fit after which the training loss is taken, to see at the end whether it still falls.
+LATE = 0.8
 
 
 def learning_rate(config: DenoiserConfig, step: int, steps: int) -> float:
@@ -56,19 +60,26 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def fingerprint(
-    config: Mapping[str, Any], data: Tensor, warm: Mapping[str, Tensor] | None, context: FitContext
+    config: Mapping[str, Any],
+    data: Tensor,
+    warm: Mapping[str, Tensor] | None,
+    context: FitContext,
+    labels: Tensor | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint must agree with to be continued: settings, seed, device, and hashes of data and warm start."""
     held_out = {} if context.held_out is None else {"x": context.held_out}
-    tensors = {"data": {"x": data}, "warm start": warm or {}, "held-out rows": held_out}
+    rows = {"x": data} if labels is None else {"x": data, "labels": labels}
+    tensors = {"data": rows, "warm start": warm or {}, "held-out rows": held_out}
     hashes = {name: digest(group) for name, group in tensors.items()}
     return {**config, "seed": context.seed, "device": context.device, **hashes}
 
 
 class Evaluation:
-    """The loss of a network on given rows at fixed noise levels and noise."""
+    """The loss of a network on given rows at fixed noise levels and noise, with their labels if it takes any."""
 
-    def __init__(self, rows: Tensor, law: NoiseLaw, seed: int, device: str | torch.device) -> None:
+    def __init__(
+        self, rows: Tensor, law: NoiseLaw, seed: int, device: str | torch.device, labels: Tensor | None = None
+    ) -> None:
         g = seeding.generator(seed, "evaluation")
         m = EVALUATION_ROWS
         index = torch.randperm(len(rows), generator=g).repeat(-(-m // len(rows)))[:m]
@@ -78,14 +89,16 @@ class Evaluation:
         self._lam = law.quantile(u).to(device)
         self._input, self._target = noised(x0, z, self._lam, law.sigma_data)
         self._weight = law.weight(self._lam)
+        self._labels = None if labels is None else labels[index.to(labels.device)].to(device)
 
     @torch.no_grad()
     def __call__(self, net: Network) -> list[float]:
         """Mean squared error in each of ``BINS`` bins of increasing noise level; their mean is the loss."""
-        errors = [
-            (net(u, lam) - y).square().flatten(1).mean(dim=1)
-            for u, y, lam in zip(*(torch.split(v, 128) for v in (self._input, self._target, self._lam)), strict=True)
-        ]
+        errors = []
+        for part in torch.split(torch.arange(len(self._lam), device=self._lam.device), 128):
+            with labelled(net, None if self._labels is None else self._labels[part]):
+                out = net(self._input[part], self._lam[part])
+            errors.append((out - self._target[part]).square().flatten(1).mean(dim=1))
         error = torch.cat(errors) if self._weight is None else torch.cat(errors) * self._weight
         return [float(e) for e in error.double().view(BINS, -1).mean(dim=1)]
 
@@ -104,6 +117,14 @@ class Finished:
         """Nothing is left to save."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a conditional network is told: classes of the training rows ``[n]`` and of those set apart ``[m]``."""
+
+    train: Tensor
+    apart: Tensor | None = None
+
+
 @dataclass
 class _State:
     """Everything that a checkpoint holds besides AdamW's moments."""
@@ -113,6 +134,7 @@ class _State:
     best_loss: float = math.inf
     stale: int = 0
     done: bool = False
+    earlier_loss: float = math.nan
 
 
 class Training:
@@ -128,6 +150,7 @@ class Training:
         identity: see :func:`fingerprint`.
         engine: where it runs; None means PyTorch alone on the context's device.
         apart: rows to select by, ``[m, ...]``; None selects by the held-out rows.
+        told: classes of the rows of a conditional network.
     """
 
     def __init__(
@@ -141,31 +164,33 @@ class Training:
         identity: Mapping[str, Any],
         engine: Engine | None = None,
         apart: Tensor | None = None,
+        told: Told | None = None,
     ) -> None:
         self.config, self.law, self.steps, self.context, self.identity = config, law, steps, context, identity
         self.engine = engine or Plain(context.device)
         self.device = self.engine.device
         self.data = data.to(self.device)
+        self.labels = None if told is None else told.train.to(self.device)
         self.net = net.train()
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
         self.forward: Network = compiled(net) if config.compiles(context.device) else net
         # net's parameters are views of `weights` and average's of `averages`
         self.weights, self.averages = flatten(net), flatten(self.average)
         self.best: Tensor | None = None
-        self.optimiser = torch.optim.AdamW(
-            [self.weights],
-            lr=config.optimiser.lr,
-            betas=(0.9, config.optimiser.beta2),
-            weight_decay=config.optimiser.weight_decay,
-            fused=True,
-        )
+        o, arguments = config.optimiser, dict(config.optimiser.arguments or {})
+        self.fused = o.algorithm == optimisers.DEFAULT
+        if self.fused:
+            arguments = {"betas": (0.9, o.beta2), "fused": True} | arguments
+        self.optimiser = optimisers.build(o.algorithm, self.weights, o.lr, o.weight_decay, arguments)
         self.state = _State()
         self.dropouts = [m for m in net.modules() if isinstance(m, Dropout) and m.p > 0]
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self.held_out = None
         if context.held_out is not None:
-            self.held_out = Evaluation(context.held_out, law, context.seed, self.device)
-        self.apart = None if apart is None else Evaluation(apart, law, context.seed, self.device)
+            known = None if told is None else context.held_out_labels
+            self.held_out = Evaluation(context.held_out, law, context.seed, self.device, known)
+        known = None if told is None else told.apart
+        self.apart = None if apart is None else Evaluation(apart, law, context.seed, self.device, known)
         self.judged_loss: float | None = None
 
     def run(self) -> None:
@@ -176,6 +201,8 @@ class Training:
                 self._step(self.state.step)
                 self.state.step += 1
                 step, last = self.state.step, self.state.step == self.steps
+                if step == round(LATE * self.steps) and not last:
+                    self.state.earlier_loss = self._train_loss()
                 if last or step % self.config.optimiser.holdout_every == 0:
                     self._evaluate()
                 self.state.done = last or (0 < self.config.optimiser.patience <= self.state.stale)
@@ -187,9 +214,10 @@ class Training:
 
     def summary(self) -> dict[str, float]:
         """Numbers of the fit; losses are those of the returned weights at fixed noise levels and noise."""
-        train = Evaluation(self.data, self.law, self.context.seed, self.device)(self.average)
         out = {"steps": float(self.state.step), "best_step": float(self.state.best_step or self.state.step)}
-        out["train_loss"] = math.fsum(train) / BINS
+        out["train_loss"] = self._train_loss()
+        if math.isfinite(self.state.earlier_loss) and self.best is None:
+            out["train_loss_at_80_percent"] = self.state.earlier_loss
         if self.apart is not None:
             out["validation_loss"] = math.fsum(self.apart(self.average)) / BINS
         if self.held_out is not None:
@@ -200,7 +228,15 @@ class Training:
                 out[f"held_out_loss[t={low:.3g}..{high:.3g}]"] = value
         return out
 
+    def _train_loss(self) -> float:
+        loss = Evaluation(self.data, self.law, self.context.seed, self.device, self.labels)
+        return math.fsum(loss(self.average)) / BINS
+
     def _batch(self, step: int) -> Tensor:
+        return self.data[self._index(step)]
+
+    def _index(self, step: int) -> Tensor:
+        """Numbers of the rows of a step."""
         n, b = len(self.data), self.config.optimiser.batch
         position, parts = step * b, []
         while b:
@@ -210,14 +246,18 @@ class Training:
                 self._order = (epoch, torch.randperm(n, generator=g))
             parts.append(self._order[1][offset : offset + b])
             position, b = position + len(parts[-1]), b - len(parts[-1])
-        return self.data[(torch.cat(parts) if len(parts) > 1 else parts[0]).to(self.device)]
+        return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(self.device)
 
     def _step(self, step: int) -> None:
         g = seeding.generator(self.context.seed, "step", step, device=self.device)
-        x0 = self._batch(step)
+        index = self._index(step)
+        x0, y = self.data[index], None
         z = torch.empty_like(x0).normal_(generator=g)
         u = torch.rand(len(x0), generator=g, device=self.device)
         lam = self.law.quantile((torch.arange(len(x0), device=self.device) + u) / len(x0))
+        if self.labels is not None:
+            left_out = torch.rand(len(x0), generator=g, device=self.device) < self.config.label_dropout
+            y = torch.where(left_out, UNKNOWN, self.labels[index])
         for module in self.dropouts:
             module.generator = g
         for group in self.optimiser.param_groups:
@@ -225,11 +265,12 @@ class Training:
         if self.engine.processes > 1:
             mine = slice(self.engine.rank, None, self.engine.processes)
             x0, z, lam = x0[mine], z[mine], lam[mine]
+            y = None if y is None else y[mine]
             if self.engine.rank and self.dropouts:
                 g.manual_seed(seeding.stream_seed(self.context.seed, "step", step, "rank", self.engine.rank))
         x, target = noised(x0, z, lam, self.law.sigma_data)
         weight = self.law.weight(lam)
-        with self.engine.autocast():
+        with self.engine.autocast(), labelled(self.net, y):
             out = self.forward(x, lam)
         if weight is None:
             loss = torch.nn.functional.mse_loss(out.float(), target)
@@ -267,12 +308,17 @@ class Training:
     def _save(self) -> None:
         if self.context.checkpoint is None or self.engine.rank:
             return
-        tensors = {"weights": self.weights, "averages": self.averages, **self.optimiser.state[self.weights]}
+        memory = self.optimiser.state[self.weights]
+        tensors = {"weights": self.weights, "averages": self.averages}
+        tensors |= {k: v for k, v in memory.items() if isinstance(v, Tensor)}
+        numbers = {k: v for k, v in memory.items() if isinstance(v, int | float)}
         if self.best is not None:
             tensors["best"] = self.best
         copies = {k: v.to("cpu", copy=True) for k, v in tensors.items()}
         state = {k: str(v) if isinstance(v, float) else v for k, v in vars(self.state).items()}
-        self.context.checkpoint.save(copies, {"fit": json.loads(json.dumps(self.identity)), "state": state})
+        self.context.checkpoint.save(
+            copies, {"fit": json.loads(json.dumps(self.identity)), "state": state, "memory": numbers}
+        )
 
     def _resume(self) -> None:
         found = self.context.checkpoint.load() if self.context.checkpoint is not None else None
@@ -291,7 +337,9 @@ class Training:
         self.weights.copy_(tensors["weights"])
         self.averages.copy_(tensors["averages"])
         self.best = tensors["best"].to(self.device, copy=True) if "best" in tensors else None
-        self.optimiser.state[self.weights] = {
-            k: tensors[k].to(self.device, copy=True) for k in ("step", "exp_avg", "exp_avg_sq")
+        own = {k: v for k, v in tensors.items() if k not in {"weights", "averages", "best"}}
+        self.optimiser.state[self.weights] = meta.get("memory", {}) | {
+            k: v.to(self.device if v.ndim or self.fused else "cpu", copy=True) for k, v in own.items()
         }
-        self.state = _State(**{**meta["state"], "best_loss": float(meta["state"]["best_loss"])})
+        numbers = {k: float(meta["state"].get(k, math.nan)) for k in ("best_loss", "earlier_loss")}
+        self.state = _State(**meta["state"] | numbers)

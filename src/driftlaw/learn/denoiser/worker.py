@@ -46,6 +46,9 @@ def worker(folder: Path) -> None:
         checkpoint=FolderCheckpoint(folder),
         progress=progress,
         device=job["device"],
+        labels=rows.get("labels"),
+        classes=None if job["classes"] is None else tuple(job["classes"]),
+        held_out_labels=rows.get("held_out_labels"),
     )
     ESTIMATORS.build(job["config"]).fit(rows["data"], context)
 

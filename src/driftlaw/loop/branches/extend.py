@@ -38,6 +38,7 @@ def extend(
     watch: Watch | None = None,
     study: Study | None = None,
     trust: bool = False,
+    strict: bool = False,
 ) -> Iterator[Generation]:
     """Go on with a finished or killed run to `generations` generations in total; public as ``driftlaw.extend``.
 
@@ -50,6 +51,7 @@ def extend(
         study: the study that the run was started with, when it holds parts of your own.
         trust: whether code and data that the directory names may be used although another user, or another machine,
             started the run.
+        strict: as for ``dl.run``.
 
     Returns:
         An iterator over the generations that were missing; leaving it early leaves a run that ``dl.resume`` continues.
@@ -81,7 +83,7 @@ def extend(
             f"N counts all generations of the run, also those that it has: give more than {before}",
         )
     if generations == before:
-        return resume(path, watch=watch, study=study)
+        return resume(path, watch=watch, study=study, strict=strict)
     device = pick_device(study.device)
     shared = shared_with_parent(directory, study, trust)
     short, long = (
@@ -90,18 +92,18 @@ def extend(
     )
     _check_same_past(short, long)
     long.prepare()
-    return _extended_run(directory, long, config, watch)
+    return _extended_run(directory, long, config, watch, strict)
 
 
 def _extended_run(
-    directory: RunDirectory, setting: Setting, config: Mapping[str, Any], watch: Watch | None
+    directory: RunDirectory, setting: Setting, config: Mapping[str, Any], watch: Watch | None, strict: bool
 ) -> Iterator[Generation]:
     with directory.locked(), threads(setting.study.threads):
         manifest = directory.manifest()
         if directory.config() != config:
             raise RunDirectoryError(f"{directory.path} was changed by another process meanwhile", "try again")
         _reconfigure(directory, manifest, setting.study)
-        recursion = Recursion(directory, setting, watch)
+        recursion = Recursion(directory, setting, watch, strict)
         recursion.note_differences(manifest)
         yield from recursion.generations()
 

@@ -8,23 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from driftlaw import seeding
-from driftlaw.errors import DriftlawError, InputError
+from driftlaw.errors import DriftlawError, InputError, SanityError
 from driftlaw.estimate import Estimate
+from driftlaw.learn.conditional.embedding import check_labels
 from driftlaw.learn.estimator import Checkpoint, Chunks, FitContext, Model
-from driftlaw.loop.record import Generation, Lineage
-from driftlaw.loop.step import own_measures
+from driftlaw.loop.record import Finding, Generation, Lineage
+from driftlaw.loop.step import own_measures, sanity
 from driftlaw.loop.step.selection import effect
-from driftlaw.loop.step.setting import Past, Setting, law_of, training_law, training_set, unseen_rows
+from driftlaw.loop.step.setting import Past, Setting, law_of, provenance, training_law, unseen_rows
 from driftlaw.measure.laws.divergence import SharedDraws
 from driftlaw.measure.paths.generation import PathMeasures, path_measures
 from driftlaw.measure.paths.score_path import score_path_measures
+from driftlaw.measure.sets.labels import labelled
 from driftlaw.measure.sets.moments import mode_weights, relative_drift, second_moment
 from driftlaw.numerics.rows import check_finite
 from driftlaw.process.laws.kernel_sum import KernelMixture
-from driftlaw.process.laws.law import Diffused, ExactLaw
+from driftlaw.process.laws.law import Diffused, ExactLaw, known_later
 
 #: ``progress(stage, fraction in [0, 1], short text)``.
 Stages = Callable[[str, float, str], None]
@@ -39,12 +42,14 @@ class Workspace:
         chunks: finished parts of the sampling.
         folder: of this generation, where a learner may keep files of its own.
         previous: folder of the generation before.
+        strict: stop at the first finding of the checks, before anything is measured or recorded.
     """
 
     checkpoint: Checkpoint | None = None
     chunks: Chunks | None = None
     folder: Path | None = None
     previous: Path | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Outcome:
     model: Model
     samples: Tensor
     seconds: dict[str, float]
+    labels: Tensor | None = None
 
 
 def _quiet(stage: str, fraction: float, text: str) -> None:
@@ -76,6 +82,7 @@ def advance(
     Raises:
         DataExhaustedError: the source has too few fresh rows left.
         InputError: the model or its samples are not finite.
+        SanityError: the workspace is strict, and there is a finding.
     """
     study, seconds, work = setting.study, {}, workspace or Workspace()
     clock = time.perf_counter()
@@ -85,7 +92,10 @@ def advance(
         now = time.perf_counter()
         seconds[stage], clock = now - clock, now
 
-    rows, lineage = training_set(setting, index, past)
+    found = provenance(setting, index, past)
+    if not getattr(study.estimator, "order_free", False):
+        found = found.shuffled(setting.stream("generation", index, "shuffle"))
+    rows = found.rows
     lap("data")
     context = FitContext(
         seed=seeding.stream_seed(study.seed, "generation", index, "fit"),
@@ -98,22 +108,47 @@ def advance(
         samples=study.samples,
         folder=work.folder,
         previous=work.previous,
+        origin=found.origin,
+        labels=found.labels,
+        classes=study.source.classes,
+        held_out_labels=setting.held_out.y if setting.held_out is not None else None,
     )
     model = setting.maker(index).fit(rows, context)
     lap("training")
     progress("sampling", 0.0, "")
     stream, in_chunks = setting.stream("generation", index, "sample"), getattr(model, "sample_in_chunks", None)
+    labels = _labels(setting, index, model)
+    given = {} if labels is None else {"labels": labels}
     if in_chunks is None:
-        samples = model.sample(study.samples, stream).cpu()
+        samples = model.sample(study.samples, stream, **given).cpu()
     else:
-        samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text))
+        samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text), **given)
     fix = "train longer, lower the learning rate, or use more solver steps"
     check_finite(samples, f"samples of generation {index}'s model", fix)
     lap("sampling")
     progress("measuring", 0.0, "")
-    record = measure(setting, index, past, model, samples, lineage)
+    noted = sanity.findings(setting, index, model, found, samples)
+    if work.strict and noted:
+        raise SanityError(
+            f"generation {index}: " + "; ".join(f"{f.kind}: {f.text}" for f in noted),
+            "change the study, or go on with the same one without strict: its training is kept",
+        )
+    record = measure(setting, index, past, model, samples, found.lineage, noted, labels)
     lap("measuring")
-    return Outcome(record, model, samples, seconds)
+    return Outcome(record, model, samples, seconds, labels)
+
+
+def _labels(setting: Setting, index: int, model: Model) -> Tensor | None:
+    """Classes of the samples that are drawn next, of a model that has any."""
+    draw, n = getattr(model, "draw_labels", None), setting.study.samples
+    labels = None if draw is None else draw(n, setting.stream("generation", index, "labels"))
+    if labels is None:
+        return None
+    if not setting.study.source.classes:
+        raise InputError(
+            f"generation {index}'s model gives its samples labels", "give a source whose classes have names"
+        )
+    return check_labels(labels, n, len(setting.study.source.classes))
 
 
 def _warm_start(setting: Setting, index: int, past: Past) -> Model | None:
@@ -132,8 +167,17 @@ def _warm_start(setting: Setting, index: int, past: Past) -> Model | None:
     return before
 
 
-def measure(setting: Setting, index: int, past: Past, model: Model, samples: Tensor, lineage: Lineage) -> Generation:
-    """Everything that is recorded of generation `index`."""
+def measure(
+    setting: Setting,
+    index: int,
+    past: Past,
+    model: Model,
+    samples: Tensor,
+    lineage: Lineage,
+    found: tuple[Finding, ...] = (),
+    labels: Tensor | None = None,
+) -> Generation:
+    """Everything that is recorded of generation `index`; `found` by the checks before it, `labels` of the samples."""
     source = setting.study.source
     fresh, mixing = setting.rows
     warnings: list[str] = list(getattr(source, "warnings", ()))  # such as images that were skipped
@@ -141,11 +185,14 @@ def measure(setting: Setting, index: int, past: Past, model: Model, samples: Ten
     if not path.known:
         path = score_path(setting, index, past, model, warnings)
     modes: dict[str, Estimate] = {}
+    by_class: dict[str, dict[str, Estimate]] = {}
     if setting.reference is not None:
         reference = setting.reference
         divergence |= reference.compare(samples[: reference.n], setting.real_rows(index))
         modes = dict(reference.classes(samples))
         warnings += reference.warnings
+        if labels is not None and setting.held_out is not None and setting.held_out.y is not None:
+            by_class = labelled.by_class(reference, samples, labels, setting.held_out.x, setting.held_out.y)
     divergence |= own_measures.compare(setting, index, samples, model)
     responsibilities = getattr(law_of(source), "responsibilities", None)
     if responsibilities is not None:
@@ -175,6 +222,8 @@ def measure(setting: Setting, index: int, past: Past, model: Model, samples: Ten
         path=path,
         selection=effect(setting, index, past),
         warnings=tuple(dict.fromkeys(warnings)),
+        sanity=found,
+        by_class=by_class,
     )
 
 
@@ -240,11 +289,18 @@ def score_path(setting: Setting, index: int, past: Past, model: Model, warnings:
     if not measures.critic_rows:
         return PathMeasures()
     own, config = getattr(model, "t0", 0.0), getattr(model, "config", None)
+    q = training_law(setting, index, past)
+    try:
+        model.score(torch.zeros(1, *setting.study.source.shape), own if own > 0 else measures.t0)
+    except NotImplementedError:  # declared, and absent
+        return PathMeasures()
+    except InputError:
+        pass  # said below
     try:
         return score_path_measures(
             model,
             unseen_rows(setting, index, past),
-            training_law(setting, index, past) if measures.path_samples else None,
+            q if measures.path_samples and q is not None and known_later(q) else None,
             t0=own if own > 0 else measures.t0,
             T=getattr(config, "T", measures.T),
             n=measures.path_samples,

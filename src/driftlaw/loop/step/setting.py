@@ -12,7 +12,7 @@ generation and its purpose, so any generation replays alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,16 @@ from driftlaw.data.supply import FreshSupply
 from driftlaw.errors import ConfigError, DataExhaustedError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.drawn import DrawnSamples
-from driftlaw.learn.estimator import Estimator, Model
+from driftlaw.learn.estimator import Estimator
 from driftlaw.learn.select.select import selected
 from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
 from driftlaw.loop.step import feature_space, own_measures, room
+from driftlaw.loop.step.laws import law_of as law_of
+from driftlaw.loop.step.training import KEPT, TrainingSet, together
+from driftlaw.loop.step.training import Past as Past
+from driftlaw.loop.step.training import largest_remainder as _largest_remainder
 from driftlaw.loop.study import Study
 from driftlaw.measure.sets.reference import SampleReference
 from driftlaw.process.laws.law import ExactLaw, MixtureLaw
@@ -76,6 +80,13 @@ class Setting:
         check = getattr(study.estimator, "check", None)
         if check is not None:
             check(study.source.shape, self.device)
+        if getattr(study.estimator, "conditional", False) and not study.source.classes:
+            raise ConfigError(
+                f"the learner is conditional and {study.source.name} has no labels",
+                "give a source with labels (a label column, class folders, y), or set conditional: false",
+            )
+        if getattr(study.estimator, "conditional", False) and study.select is not None:
+            raise ConfigError("selected samples have no labels, and the learner is conditional", "leave select out")
         if self.grows and study.mixing == "multinomial":
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
         self._check_blocks()
@@ -281,32 +292,38 @@ class Setting:
         return own_measures.compare(self, 0, self.supply.take(self.stored(0), 0).batch.x)
 
 
-@dataclass(frozen=True)
-class Past:
-    """The generations before: real rows of generation 0, stored samples and (lazily) models."""
-
-    samples: Callable[[int], Tensor]
-    model: Callable[[int], Model]
-
-
 def training_set(setting: Setting, index: int, past: Past) -> tuple[Tensor, Lineage]:
-    """Rows ``[total, ...]`` that generation `index` learns from, and where they came from."""
+    """Rows ``[total, ...]`` that generation `index` learns from, block by block, and where they came from."""
+    found = provenance(setting, index, past)
+    return found.rows, found.lineage
+
+
+def provenance(setting: Setting, index: int, past: Past) -> TrainingSet:
+    """:func:`training_set` with the origin and class of each row: fresh ones first, then those of models in order."""
     fresh, mixed = setting.counts(index)
     taken = setting.supply.take(fresh, setting.fresh_before(index)) if fresh else None
     parts = [taken.batch.x] if taken else []
+    labels: list[Tensor | None] = [taken.batch.y] if taken else []
+    origin = [torch.zeros(fresh, dtype=torch.int64)] if taken else []
     for j, count in enumerate(mixed):
         if count and j and setting.study.select is not None:
             parts.append(_selected(setting, index, past, j, int(count)))
+            labels.append(None)
+            origin.append(torch.full((int(count),), j))
         elif count:
             rows = past.samples(j)
             order = torch.randperm(len(rows), generator=setting.stream("generation", index, "mix", j))
             if count > len(rows):
                 raise InputError(f"generation {index} needs {count} rows of generation {j}, {len(rows)} are stored")
             parts.append(rows[order[:count]])
+            known = past.labels(j)
+            labels.append(None if known is None else known[order[:count]])
+            origin.append(torch.full((int(count),), j or KEPT))
     models = {j: int(c) for j, c in enumerate(mixed) if j > 0 and c}
     kept = int(mixed[0])
     reused = taken.reused if taken else 0
-    return torch.cat(parts), Lineage(real=fresh + kept, models=models, fresh=fresh - reused, reused=reused)
+    lineage = Lineage(real=fresh + kept, models=models, fresh=fresh - reused, reused=reused)
+    return TrainingSet(torch.cat(parts), lineage, torch.cat(origin), together(parts, labels))
 
 
 def candidates(setting: Setting, index: int, past: Past, j: int) -> tuple[Tensor, torch.Generator]:
@@ -334,12 +351,6 @@ def _selected(setting: Setting, index: int, past: Past, j: int, count: int, purp
     if purpose != "select":
         pool, chance = more(0), setting.stream("generation", index, purpose, j)
     return selected(select, pool, count, chance, more, f"generation {j}")
-
-
-def law_of(thing: object) -> ExactLaw | None:
-    """The exact law of a source or a generator, where it has one."""
-    law: ExactLaw | None = getattr(thing, "law", None)
-    return law
 
 
 def training_law(setting: Setting, index: int, past: Past) -> ExactLaw | None:
@@ -386,12 +397,3 @@ def unseen_rows(setting: Setting, index: int, past: Past) -> Tensor:
         if (missing := int(counts[j]) - len(parts[-1])) > 0:
             parts.append(past.model(j).sample(missing, setting.stream("generation", index, "critic", j)).cpu())
     return torch.cat(parts) if parts else past.samples(0)[:0]
-
-
-def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
-    """Integers that sum to `total`, each within 1 of ``weights * total``; ties go to the first."""
-    share = weights / weights.sum() * total
-    counts: np.ndarray = np.floor(share + 1e-9).astype(int)
-    order = np.argsort(-(share - counts).round(9), kind="stable")
-    counts[order[: total - counts.sum()]] += 1
-    return counts

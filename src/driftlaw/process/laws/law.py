@@ -11,6 +11,7 @@ A refresh policy trains on :math:`q = \sum_k w_k q^k` (this project, theory sect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.process.draws import LawValues, categorical, check_weights, draw_labels, normal, own_generator
 from driftlaw.process.schedule import alpha, sample_times, variance
-from driftlaw.process.score import Time
+from driftlaw.process.score import Law, Time
 
 
 @runtime_checkable
@@ -151,6 +152,68 @@ class MixtureLaw:
         stack = stack + self.weights.log().to(stack.device).unsqueeze(1)
         total = stack.logsumexp(dim=0)
         return total, (stack - total).exp()
+
+
+class AtTimeZero:
+    """A law that is known by its draws and its log density at time 0 alone, such as an own model with ``log_prob``.
+
+    Args:
+        law: anything with ``sample(n, generator) -> [n, ...]`` and ``log_prob(x) -> [n]`` (nats).
+        shape: of one draw; points here are flattened.
+    """
+
+    def __init__(self, law: Law, shape: tuple[int, ...]) -> None:
+        self.inner, self.shape = law, shape
+
+    def __repr__(self) -> str:
+        return f"AtTimeZero({self.inner!r})"
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of a point."""
+        return math.prod(self.shape)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` independent draws, ``[n, d]``."""
+        return self.inner.sample(n, generator).flatten(1)
+
+    def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        """Log density at time 0, nats, ``[n]``.
+
+        Raises:
+            InputError: another time.
+        """
+        if bool((torch.as_tensor(t) != 0).any()):
+            raise self._refusal()
+        return self.inner.log_prob(x.view(len(x), *self.shape))
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """Not known.
+
+        Raises:
+            InputError: always.
+        """
+        raise self._refusal()
+
+    def divergence(self, x: Tensor, t: Time) -> Tensor:
+        """Not known.
+
+        Raises:
+            InputError: always.
+        """
+        raise self._refusal()
+
+    def _refusal(self) -> InputError:
+        return InputError(
+            f"{self.inner!r} has a density at time 0 alone", "return an ExactModel to have it at all times"
+        )
+
+
+def known_later(law: ExactLaw) -> bool:
+    """Whether a law is known at times after 0."""
+    return (
+        all(known_later(part) for part in law.laws) if isinstance(law, MixtureLaw) else not isinstance(law, AtTimeZero)
+    )
 
 
 class Diffused:

@@ -1,0 +1,1 @@
+"""Models of labelled rows: what a network is told of a row's class, and how samples are guided to it."""
