@@ -21,7 +21,7 @@ FLOORS = (
     ("testing",),
     ("analysis",),
     ("auditing",),
-    ("planning",),
+    ("planning", "metrics"),
     ("report",),
     ("reproduce",),
     ("cli",),

@@ -63,6 +63,7 @@ _NAMES = {
     "path_energy": "driftlaw.measure.paths.path",
     "hermite_spectrum": "driftlaw.measure.features.hermite",
     "Sketch": "driftlaw.measure.sketch.sketch",
+    "metrics": "driftlaw.metrics",
     "Plan": "driftlaw.planning.plan",
     "plan": "driftlaw.planning.plan",
     "GaussianMixture": "driftlaw.process.laws.mixture",
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from driftlaw.measure.paths.observability import observability as observability
     from driftlaw.measure.paths.path import path_energy as path_energy
     from driftlaw.measure.sketch.sketch import Sketch as Sketch
+    from driftlaw.metrics.flat import flatten as metrics  # noqa: F401
     from driftlaw.planning.plan import Plan as Plan
     from driftlaw.planning.plan import plan as plan
     from driftlaw.process.laws.mixture import GaussianMixture as GaussianMixture
