@@ -38,6 +38,7 @@ _NAMES = {
     "Estimator": "driftlaw.learn.estimator",
     "FitContext": "driftlaw.learn.estimator",
     "Model": "driftlaw.learn.estimator",
+    "DiscreteDiffusion": "driftlaw.learn.discrete.learner",
     "FlowMatching": "driftlaw.learn.flow.learner",
     "Select": "driftlaw.learn.select.select",
     "CallableEstimator": "driftlaw.learn.function",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from driftlaw.learn.denoiser.learner import Denoiser as Denoiser
     from driftlaw.learn.denoiser.pipeline import from_diffusers as from_diffusers
     from driftlaw.learn.denoiser.pipeline import pipeline_generator as pipeline_generator
+    from driftlaw.learn.discrete.learner import DiscreteDiffusion as DiscreteDiffusion
     from driftlaw.learn.estimator import Estimator as Estimator
     from driftlaw.learn.estimator import FitContext as FitContext
     from driftlaw.learn.estimator import Model as Model

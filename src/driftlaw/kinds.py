@@ -34,6 +34,7 @@ ESTIMATORS = Kinds(
         "mixture-em": "driftlaw.learn.mixture_em:MixtureEM",
         "denoiser": "driftlaw.learn.denoiser.learner:Denoiser",
         "flow": "driftlaw.learn.flow.learner:FlowMatching",
+        "discrete": "driftlaw.learn.discrete.learner:DiscreteDiffusion",
         "guided": "driftlaw.learn.guided.learner:Guided",
         "command": "driftlaw.learn.command:Command",
         "callable": "driftlaw.learn.function:CallableEstimator",

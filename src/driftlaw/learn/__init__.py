@@ -11,6 +11,7 @@ from driftlaw.learn.command import Command
 from driftlaw.learn.denoiser.generator import DenoiserModel
 from driftlaw.learn.denoiser.learner import Denoiser
 from driftlaw.learn.denoiser.pipeline import from_diffusers, pipeline_generator
+from driftlaw.learn.discrete.learner import DiscreteDiffusion, LetterModel
 from driftlaw.learn.drawn import DrawnSamples
 from driftlaw.learn.estimator import Checkpoint, Chunks, Estimator, FitContext, Model
 from driftlaw.learn.exact import ExactModel
@@ -30,6 +31,7 @@ __all__ = [
     "Command",
     "Denoiser",
     "DenoiserModel",
+    "DiscreteDiffusion",
     "DrawnSamples",
     "Estimator",
     "ExactModel",
@@ -39,6 +41,7 @@ __all__ = [
     "Guided",
     "GuidedModel",
     "KDEModel",
+    "LetterModel",
     "MixtureEM",
     "Model",
     "build",

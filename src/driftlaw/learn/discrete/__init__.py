@@ -1,0 +1,1 @@
+"""Masked diffusion of letters: categorical tables and sequences of characters."""
