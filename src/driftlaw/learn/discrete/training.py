@@ -10,6 +10,8 @@ here per position and in nats. m is stratified over the batch; with m near 0 a r
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -69,14 +71,18 @@ class MaskedTraining(Training):
     def summary(self) -> dict[str, float]:
         """Numbers of the fit; losses are bounds of the negative log-likelihood, nats per position."""
         out = {"steps": float(self.state.step), "best_step": float(self.state.best_step or self.state.step)}
-        train = MaskedEvaluation(self.data, self.mask, self.context.seed, self.device)(self.average)
-        out["train_loss"] = sum(train) / BINS
+        out["train_loss"] = self._train_loss()
+        if math.isfinite(self.state.earlier_loss):
+            out["train_loss_at_80_percent"] = self.state.earlier_loss
         if self.held_out is not None:
             bins = self.held_out(self.average)
             out["held_out_loss"] = sum(bins) / BINS
             for b, value in enumerate(bins):
                 out[f"held_out_loss[masked={b / BINS:.2g}..{(b + 1) / BINS:.2g}]"] = value
         return out
+
+    def _train_loss(self) -> float:
+        return sum(MaskedEvaluation(self.data, self.mask, self.context.seed, self.device)(self.average)) / BINS
 
     def _step(self, step: int) -> None:
         g = seeding.generator(self.context.seed, "step", step, device=self.device)
