@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import driftlaw as dl
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
@@ -61,6 +62,18 @@ def test_given_alpha_is_used_and_a_contradiction_is_said():
     assert (right.alpha.value, right.alpha.warnings) == (0.3, ())
     assert forecast(right, 1)[0].value == pytest.approx(systematic_drift(0.04, 0.3, 9), rel=1e-4)
     assert "effective alpha of 0.3" in Dynamics.fit(c, alpha=0.9).alpha.warnings[0]
+
+
+def test_a_forecast_below_the_floor_is_refused():
+    """Honest draws as a line of 4: medians collapsed to 1e-18; a median that is given lies above what rows resolve."""
+    said = 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 9])
+        real, line = rng.standard_normal((2000, 4)), [rng.standard_normal((500, 4)) for _ in range(4)]
+        for e in dl.audit(dl.sketch(real, "identity", fit_on=rng.standard_normal((99, 4))), line).forecast(2):
+            said += e.is_refused and "below the floor" in e.warnings[0]
+            assert e.is_refused or e.value > 0.006  # 4 (1/2000 + 1/500) (chi2 quantile / 4 - 1) = 0.0137
+    assert said >= 10
 
 
 @pytest.mark.parametrize("generations", [1, 2, 3])

@@ -29,6 +29,7 @@ from driftlaw.auditing.sketching import sketch
 from driftlaw.auditing.verdict.columns import columns as columns_of
 from driftlaw.auditing.verdict.columns import kept
 from driftlaw.auditing.verdict.looks import looks
+from driftlaw.auditing.verdict.shape import shape
 from driftlaw.auditing.verdict.verdict import findings
 from driftlaw.data.rows.open import open_any
 from driftlaw.data.rows.opened import Options, Rows, refuse_unused
@@ -167,8 +168,10 @@ def audit(
     single = [t.p for t in tests]
     innovation, alignment = dynamics.summary(seed)
     measured = _rows(real_stream, held_stream, sets, base, by_rows, seed, progress)
-    beside = [columns_of(base, s, design_effects(base, s)) for s in sketches]
-    judged = looks(single, beside, measured, c.serial)
+    effects = [design_effects(base, s) for s in sketches]
+    beside = [columns_of(base, s, e) for s, e in zip(sketches, effects, strict=True)]
+    shapes = [shape(base, s, e) for s, e in zip(sketches, effects, strict=True)]
+    judged = looks(single, beside, measured, c.serial, shapes)
     found = []
     for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
         p, look = judged[i - 1].mean, judged[i - 1]

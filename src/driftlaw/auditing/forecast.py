@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from driftlaw.auditing.coordinates import Array
 from driftlaw.auditing.dynamics import Dynamics, innovation_weights
@@ -37,8 +38,8 @@ def forecast(dynamics: Dynamics, horizon: int) -> tuple[Estimate, ...]:
 
     Returns:
         Medians of D_{N+1}..D_{N+horizon} with 95 % prediction intervals; refused below 3 generations, where the
-        recursion does not fit, and where the interval holds the floor and spans more than two orders of magnitude
-        above it.
+        recursion does not fit, where the interval holds the floor and spans more than two orders of magnitude above
+        it, and where the median lies below what 95 % of honest real rows of that size show.
 
     Raises:
         InputError: horizon < 1.
@@ -55,7 +56,8 @@ def forecast(dynamics: Dynamics, horizon: int) -> tuple[Estimate, ...]:
         return tuple(Estimate.refused(METHOD, why, n) for _ in range(horizon))
     warnings = () if dynamics.identified else ("alpha is not identifiable: every value that fits is in the interval",)
     at, _, s = dynamics.draws()
-    floor = 2.0 * float(dynamics.noise[0] + dynamics.noise[-1])
+    noise = float(dynamics.noise[0] + dynamics.noise[-1])
+    floor, resolved = 2.0 * noise, noise * (float(stats.chi2.ppf(0.95, dynamics.rank)) / dynamics.rank - 1.0)
     rng = numpy_generator(0, "audit", "forecast")
     out = []
     for h in range(1, horizon + 1):
@@ -65,6 +67,10 @@ def forecast(dynamics: Dynamics, horizon: int) -> tuple[Estimate, ...]:
         low, value, high = (float(q) for q in np.quantile(drawn, [0.025, 0.5, 0.975]))
         if low <= floor and high > VACUOUS * floor:
             said = f"everything from nothing to {high:.2g} fits: it would say nothing"
+            out.append(Estimate.refused(METHOD, said, n))
+            continue
+        if value < resolved:
+            said = f"below the floor: at most {high:.2g}, and real rows of this size differ by up to {resolved:.2g}"
             out.append(Estimate.refused(METHOD, said, n))
             continue
         out.append(Estimate(value, float(drawn.std()), min(low, value), max(high, value), n, METHOD, warnings))

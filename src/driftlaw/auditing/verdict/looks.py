@@ -6,6 +6,8 @@ raise any alarm with probability 5 % at most.
 - **mean**: the drift test of :mod:`driftlaw.auditing.significance`.
 - **columns**: cells, categories and missing values of every column (:mod:`driftlaw.auditing.verdict.columns`), times
   their number. It sees spread, tails, lost and new categories: what means cannot see.
+- **spread** and **dependence**: the variance of every column and the correlation of every pair
+  (:mod:`driftlaw.auditing.verdict.shape`): what means cannot see and cells see late.
 - **recall**: whether fewer real rows lie among generated rows than among other real rows (one-sided normal test).
 - **copies**: whether more generated rows sit on real training rows than held-out rows do (one-sided exact test).
 """
@@ -22,6 +24,7 @@ from scipy import stats
 from driftlaw.auditing.rows import RowMeasures
 from driftlaw.auditing.significance import holm
 from driftlaw.auditing.verdict.columns import ColumnAudit
+from driftlaw.auditing.verdict.shape import Shape
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sets.memorisation import QUANTILE
 from driftlaw.records import Record
@@ -38,6 +41,10 @@ class Looks(Record):
         copies: of near-duplicates.
         tests: looks at all generations, over which they are adjusted.
         each: number of columns that the p-values of single columns are multiplied by.
+        spread: of the column whose spread differs most, and its name.
+        spread_of: that column.
+        dependence: of the pair whose correlation differs most.
+        pair: its names, with correlations, real and generated.
     """
 
     mean: float
@@ -46,6 +53,10 @@ class Looks(Record):
     copies: float | None
     tests: int
     each: int
+    spread: float | None = None
+    spread_of: str = ""
+    dependence: float | None = None
+    pair: tuple[str, str, float, float] | None = None
 
     def column(self, found: ColumnAudit) -> float:
         """Adjusted p-value of one column: not below that of the look, and times the number of columns."""
@@ -59,6 +70,7 @@ def looks(
     columns: Sequence[Sequence[ColumnAudit]],
     rows: Sequence[RowMeasures | None],
     serial: bool = False,
+    shapes: Sequence[Shape] = (),
 ) -> tuple[Looks, ...]:
     """Judge all generations together.
 
@@ -67,21 +79,24 @@ def looks(
         columns: all columns of each generation.
         rows: nearest-neighbour measures of each generation, where there are some.
         serial: rows depend on their neighbours: recall, whose test takes them as independent, is no look then.
+        shapes: spread and dependence of each generation.
 
     Returns:
         One for each generation.
     """
+    shapes = shapes or [Shape(None, "", None, None)] * len(means)
     table = [
-        [m.value, _columns(c), None if serial else _recall(r), _copies(r)]
-        for m, c, r in zip(means, columns, rows, strict=True)
+        [m.value, _columns(c), None if serial else _recall(r), _copies(r), s.spread, s.dependence]
+        for m, c, r, s in zip(means, columns, rows, shapes, strict=True)
     ]
     flat = [p for line in table for p in line if p is not None]
     adjusted = iter(holm(flat).tolist())
     out = []
-    for line, c in zip(table, columns, strict=True):
-        mean, column, recall, copies = (None if p is None else float(next(adjusted)) for p in line)
+    for line, c, s in zip(table, columns, shapes, strict=True):
+        mean, column, recall, copies, spread, pairs = (None if p is None else float(next(adjusted)) for p in line)
         assert mean is not None
-        out.append(Looks(mean, column, recall, copies, len(flat), max(len(c), 1)))
+        each = max(len(c), 1)
+        out.append(Looks(mean, column, recall, copies, len(flat), each, spread, s.column, pairs, s.pair))
     return tuple(out)
 
 

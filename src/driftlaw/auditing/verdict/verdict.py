@@ -47,7 +47,7 @@ class Finding(Record):
 
     Args:
         word: the verdict it speaks for.
-        look: "mean", "columns", "recall" or "copies".
+        look: "mean", "columns", "spread", "dependence", "recall" or "copies".
         subject: the column or feature, or empty for the whole.
         text: in words, without a full stop.
         p: adjusted over looks and generations.
@@ -113,6 +113,7 @@ def findings(
         found.append(
             Finding("collapsed", "columns", "", f"{spread.value:.0%} of the real variance is left", looks.columns)
         )
+    found += _of_shape(columns, looks, {f.subject for f in found})
     if looks.mean < LEVEL:
         moved = [f for f in changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
         which = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved) or "no single feature stands out"
@@ -196,6 +197,23 @@ def _of_column(c: ColumnAudit, p: float) -> list[Finding]:
         out.append(finding("broken", f"{c.name} is constant"))
     elif not out:
         out.append(_moved(c, p))
+    return out
+
+
+def _of_shape(columns: Sequence[ColumnAudit], looks: Looks, named: set[str]) -> list[Finding]:
+    """A column that spreads differently, and a pair whose correlation changed."""
+    out = []
+    if looks.spread is not None and looks.spread < LEVEL and looks.spread_of not in named:
+        text, word = f"{looks.spread_of}: its values spread differently", "drifted"
+        ratio = next((c.spread for c in columns if c.name == looks.spread_of and not c.spread.is_refused), None)
+        if ratio is not None:
+            text = f"{looks.spread_of}: {ratio.value:.2g} times the real variance"
+            word = "collapsed" if ratio.high < LOST_VARIANCE else word
+        out.append(Finding(word, "spread", looks.spread_of, text, looks.spread))
+    if looks.dependence is not None and looks.dependence < LEVEL and looks.pair is not None:
+        a, b, before, after = looks.pair
+        text = f"{a} and {b}: correlation {after:+.2f} (real {before:+.2f})"
+        out.append(Finding("drifted", "dependence", f"{a}, {b}", text, looks.dependence))
     return out
 
 
