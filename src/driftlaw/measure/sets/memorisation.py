@@ -39,6 +39,8 @@ from driftlaw.seeding import generator
 KEYS = ("memorised", "train_nearest")
 #: share of held-out rows that count as near to a training row by chance
 QUANTILE = 0.01
+#: share of both sets that is looked at where rows tie
+TIED = 0.02
 _LEAST = 6
 BLOCK = PAIR_BYTES // 8
 
@@ -117,7 +119,10 @@ def copied_p(samples: Tensor, training: Tensor, held_out: Tensor, *, block: int 
     """Probability that so many honest rows would be as near to training rows as the nearest held-out ones are.
 
     With k generated and r held-out rows within the threshold, no ties: the k + r nearest rows hold at most r held-out
-    ones (hypergeometric). With ties at the threshold: Fisher's exact test of both counts, one-sided mid-p.
+    ones (hypergeometric). With ties at the threshold, as rounded and discrete rows have them, generated rows that
+    share a cell would count as many: there the yardstick is the nearest *other* row of both sets together, d_T(u)/d(u),
+    and the nearest :data:`TIED` of them and their ties hold generated and held-out rows at random (Fisher's test,
+    one-sided mid-p; exact, as neither the ratio nor the threshold knows which set a row is from).
     """
     s, t, h = samples.double(), training.double(), held_out.double()
     mine = _ratio(_nearest(s, t, block)[0], _nearest(s, h, block)[0])
@@ -130,8 +135,13 @@ def copied_p(samples: Tensor, training: Tensor, held_out: Tensor, *, block: int 
         return 1.0
     if near == rank:
         return float(stats.hypergeom(n + m, m, ours + rank - 1).cdf(rank - 1))
-    law = stats.hypergeom(n + m, ours + near, n)
-    return float(law.sf(ours) + 0.5 * law.pmf(ours))
+    both = torch.cat([s, h])
+    ratio = _ratio(_nearest(both, t, block)[0], _nearest(both, both, block, own=True, other=True)[0])
+    threshold = float(ratio.kthvalue(max(1, math.ceil(TIED * (n + m)))).values) * (1.0 + 1e-12)
+    at = ratio <= threshold
+    found = int(at[:n].sum())
+    law = stats.hypergeom(n + m, int(at.sum()), n)
+    return float(law.sf(found) + 0.5 * law.pmf(found))
 
 
 def _exchange(s: Tensor, t: Tensor, h: Tensor, seed: int, block: int) -> Estimate:
@@ -153,8 +163,13 @@ def _ratio(d_t: Tensor, d_h: Tensor) -> Tensor:
     return torch.where(d_h > 0, d_t / d_h, torch.where(d_t > 0, math.inf, 1.0))
 
 
-def _nearest(a: Tensor, b: Tensor, block: int, own: bool = False) -> tuple[Tensor, Tensor]:
-    """Distance to and number of the nearest row of `b`; `own`: a is b, and a row is not its own neighbour."""
+def _nearest(a: Tensor, b: Tensor, block: int, own: bool = False, other: bool = False) -> tuple[Tensor, Tensor]:
+    """Distance to and number of the nearest row of `b`; `own`: a is b, and a row is not its own neighbour.
+
+    other: nor is one that equals it.
+    """
+    if other:
+        same = torch.unique(b, dim=0, return_inverse=True)[1]
     distances, places = torch.empty(len(a), dtype=torch.float64), torch.empty(len(a), dtype=torch.int64)
     centre = b.mean(dim=0)
     a, b = a - centre, b - centre
@@ -163,6 +178,8 @@ def _nearest(a: Tensor, b: Tensor, block: int, own: bool = False) -> tuple[Tenso
         square = norms - 2.0 * a[rows] @ b.T
         if own:
             square[torch.arange(len(rows)), rows] = math.inf
+        if other:
+            square[same[rows][:, None] == same[None]] = math.inf
         places[rows] = square.argmin(dim=1)
         # the distance itself from differences: a copy is at distance exactly 0
         distances[rows] = (a[rows] - b[places[rows]]).square().sum(dim=1).sqrt()
