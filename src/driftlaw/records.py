@@ -9,8 +9,10 @@ wrote them), and whatever does not fit raises :class:`~driftlaw.errors.CorruptFi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -24,6 +26,7 @@ from driftlaw.errors import CorruptFileError, DriftlawError, RunDirectoryError
 
 T = TypeVar("T")
 _SPECIAL = {"inf", "-inf", "nan"}
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class _MisfitError(Exception):
@@ -120,6 +123,8 @@ def read_json(path: Path, newest: int, again: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(document, dict):
+            document = unsigned(document)
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path} is damaged ({error})", again) from error
     version = document.get("format") if isinstance(document, dict) else None
@@ -129,6 +134,30 @@ def read_json(path: Path, newest: int, again: str) -> dict[str, Any]:
         raise RunDirectoryError(f"{path} has format {version}; this driftlaw reads up to {newest}", again)
     found: dict[str, Any] = document
     return found
+
+
+def canonical_json(document: Any) -> str:
+    """Strict JSON on one line with sorted keys: equal documents give equal bytes."""
+    return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def signed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the ``sha256`` of the rest of it."""
+    return {**document, "sha256": hashlib.sha256(canonical_json(dict(document)).encode()).hexdigest()}
+
+
+def unsigned(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without its ``sha256``, which is checked; older files have none.
+
+    Raises:
+        ValueError: it was changed.
+    """
+    rest = {key: value for key, value in document.items() if key != "sha256"}
+    if "sha256" not in document and any("." not in k and _DIGEST.fullmatch(str(v)) for k, v in rest.items()):
+        raise ValueError("the name of its hash was changed")
+    if "sha256" in document and document["sha256"] != signed(rest)["sha256"]:
+        raise ValueError("it does not have the recorded hash")
+    return rest
 
 
 def _shown(value: Any) -> str:

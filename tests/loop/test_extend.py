@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -18,6 +19,7 @@ from driftlaw.files import sha256
 from driftlaw.loop import store, trust
 from driftlaw.loop.branches import extend as extension
 from driftlaw.loop.store import RunDirectory, write_text
+from driftlaw.records import signed, unsigned
 
 SMALL = {"samples": 40, "density_samples": 100, "path_samples": 0, "critic_rows": 0}
 
@@ -167,8 +169,9 @@ def test_the_signature_is_renewed_only_where_the_run_was_this_users(tmp_path):
     stranger = text.partition("\n")[2]
     (tmp_path / "a" / "config.yaml").write_text(stranger)
     directory = RunDirectory(tmp_path / "a")
-    manifest = (tmp_path / "a" / "manifest.json").read_text().replace(sha256(text.encode()), sha256(stranger.encode()))
-    (tmp_path / "a" / "manifest.json").write_text(manifest)
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    forged = signed(unsigned(manifest) | {"config_sha256": sha256(stranger.encode())})
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(forged))
     with pytest.raises(TrustError, match="test_extend:bootstrap"):
         dl.extend(tmp_path / "a", generations=3)
     assert [g.index for g in dl.extend(tmp_path / "a", generations=3, trust=True)] == [3]

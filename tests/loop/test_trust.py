@@ -14,6 +14,7 @@ from driftlaw.errors import RunDirectoryError, StorageError, TrustError
 from driftlaw.files import sha256
 from driftlaw.loop import trust
 from driftlaw.loop.store import RunDirectory, write_text
+from driftlaw.records import signed, unsigned
 
 SMALL = {"samples": 0, "density_samples": 200, "path_samples": 0}
 
@@ -40,7 +41,9 @@ def forge(run, change):
     text = yaml.safe_dump(config)
     (run / "config.yaml").write_text(text)
     manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"config_sha256": sha256(text.encode())}))
+    (run / "manifest.json").write_text(
+        json.dumps(signed(unsigned(manifest) | {"config_sha256": sha256(text.encode())}))
+    )
 
 
 def planted(home):

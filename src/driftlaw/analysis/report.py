@@ -6,7 +6,6 @@ run), the accumulation identity in each reference law that the run allows, the r
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from driftlaw.errors import RunDirectoryError
 from driftlaw.estimate import Estimate
-from driftlaw.loop.store import BOUNDS, write_text
+from driftlaw.loop.store import BOUNDS, write_json
 from driftlaw.records import Record, decode, read_json
 from driftlaw.theory.accumulation import Contributions, contributions
 from driftlaw.theory.bounds import Bound
@@ -197,7 +196,7 @@ class BoundsReport(Record):
             StorageError: the disk is full or not writable.
         """
         path = Path(directory) / BOUNDS
-        write_text(path, json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write_json(path, self.to_json())
         return path
 
     @classmethod

@@ -26,7 +26,7 @@ from driftlaw.auditing.verdict.verdict import Finding, Verdict, verdict
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.files import write_atomic
-from driftlaw.records import Record, decode, encode
+from driftlaw.records import Record, decode, encode, signed, unsigned
 from driftlaw.theory.regimes import Regime
 
 FORMAT = 1
@@ -218,7 +218,7 @@ class Audit(Record):
         Raises:
             StorageError: not writable.
         """
-        text = json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        text = json.dumps(signed(self.to_json()), indent=1, sort_keys=True, allow_nan=False) + "\n"
         path = Path(directory) / FILE
         write_atomic(path, lambda f: f.write(text.encode()))
         return path
@@ -239,4 +239,8 @@ class Audit(Record):
             document = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise CorruptFileError(f"{file} is not JSON: {error}", AGAIN) from error
+        try:
+            document = unsigned(document) if isinstance(document, dict) else document
+        except ValueError as error:
+            raise CorruptFileError(f"{file} is damaged ({error})", AGAIN) from error
         return cls.from_json(document, str(file))

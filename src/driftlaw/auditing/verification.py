@@ -14,7 +14,7 @@ from driftlaw import files
 from driftlaw.auditing.record import FILE, Audit
 from driftlaw.errors import DataNotFoundError, DriftlawError
 from driftlaw.loop.branches import shared
-from driftlaw.loop.store import JOURNAL, MANIFEST, SUMMARY, RunDirectory, read_json, read_tensors
+from driftlaw.loop.store import BOUNDS, JOURNAL, MANIFEST, SUMMARY, RunDirectory, read_json, read_tensors
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.file import read as read_sketch
 from driftlaw.records import Record
@@ -112,7 +112,7 @@ def _other(path: Path, found: Verification) -> None:
     """A file that carries its own hash, or none."""
     if path.suffix == ".safetensors":
         found.check(path, lambda: read_tensors(path))
-    elif path.name in {SUMMARY, "record.json", "timing.json", "classifier.json"}:
+    elif path.name in {SUMMARY, BOUNDS, "record.json", "timing.json", "classifier.json"}:
         if found.check(path, lambda: read_json(path)) and "sha256" not in json.loads(files.read_bytes(path)):
             found.checked.remove(str(path))
             found.unverifiable.append(str(path))

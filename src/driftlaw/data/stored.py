@@ -140,5 +140,5 @@ def _npz(path: str | Path, key: str | None, label: str | None) -> Table:
         raise
     except ValueError as error:
         raise arrays.objects(place_of(path)) if "Object arrays" in str(error) else damaged(path, error) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, *arrays.BAD_ARCHIVE) as error:
         raise damaged(path, error) from None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from driftlaw.config import shown
-from driftlaw.errors import ConfigError, InputError
+from driftlaw.errors import ConfigError, CorruptFileError, InputError
 from driftlaw.learn.estimator import Estimator, Model
 from driftlaw.loop.branches.shared import Parent, parent_of, shared_with_parent
 from driftlaw.loop.own import refuse, to_read
@@ -131,7 +131,7 @@ class History:
     def timings(self) -> tuple[dict[str, float], ...]:
         """Wall-clock seconds by stage and peak memory of each generation, as far as recorded."""
         paths = [self.directory.folder(g.index) / "timing.json" for g in self.generations]
-        return tuple(read_json(p) if p.exists() else {} for p in paths)
+        return tuple(_numbers(p) if p.exists() else {} for p in paths)
 
     def frame(self) -> pd.DataFrame:
         """One row per generation, by index: every estimate as value, ``_low`` and ``_high`` columns.
@@ -164,6 +164,14 @@ class History:
         whole = ("generation", "real", "samples", "seed")
         table = pd.DataFrame(rows)
         return table.astype({c: "int64" if c in whole else "float64" for c in table}).set_index("generation")
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    found = read_json(path)
+    for key, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+            raise CorruptFileError(f"{path} is damaged: {key} is not a number", "delete it")
+    return found
 
 
 def write_model(folder: Path, model: Model, samples: Tensor) -> str:

@@ -40,6 +40,7 @@ from driftlaw.loop.record import Generation
 from driftlaw.loop.study import Study
 from driftlaw.loop.trust import check as check_trust
 from driftlaw.loop.trust import code, data, signature_in
+from driftlaw.records import signed, unsigned
 from driftlaw.system.documents import FileCheckpoint as FileCheckpoint
 from driftlaw.system.documents import FileChunks as FileChunks
 from driftlaw.system.documents import canonical_json as canonical_json
@@ -100,7 +101,7 @@ class RunDirectory:
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, after which this is a run."""
-        text = json.dumps({"format": FORMAT, **manifest}, indent=2, sort_keys=True)
+        text = json.dumps(signed({"format": FORMAT, **manifest}), indent=2, sort_keys=True)
         write_text(self.path / MANIFEST, text + "\n")
 
     @property
@@ -135,6 +136,8 @@ class RunDirectory:
             version = document["format"]
             if not isinstance(version, int):
                 raise ValueError(f"format is {version!r}")
+            if "sha256" in document and version <= FORMAT:  # 0.1 wrote none
+                document = unsigned(document)
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path} is damaged ({error})", "restore it from a copy or start a new run"

@@ -47,6 +47,8 @@ class _Config(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise _readable(error, type(self)) from error
+        except OverflowError as error:
+            raise ConfigError(f"a number of the {type(self).__name__} is too large ({error})") from error
 
 
 class Measures(_Config):

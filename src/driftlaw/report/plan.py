@@ -5,13 +5,12 @@ It reads a :class:`driftlaw.planning.plan.Plan` and recomputes nothing but the f
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from driftlaw.loop.store import write_text
+from driftlaw.loop.store import write_json
 from driftlaw.planning.describe import amount, answer, basis
 from driftlaw.planning.plan import Plan
 from driftlaw.report import page, words
@@ -102,6 +101,5 @@ def build(plan: Plan) -> str:
 def write(plan: Plan, directory: Path) -> Path:
     """Write plan.html and plan.json into a folder; returns the page."""
     where = page.save(build(plan), directory / "plan.html")
-    document = json.dumps(plan.to_json(), indent=1, sort_keys=True, allow_nan=False)
-    write_text(directory / "plan.json", document + "\n")
+    write_json(directory / "plan.json", plan.to_json())
     return where

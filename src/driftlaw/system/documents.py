@@ -11,9 +11,9 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,17 +25,14 @@ from safetensors.torch import save as safetensors_save
 from driftlaw import files
 from driftlaw.errors import CorruptFileError, LimitError
 from driftlaw.files import sha256
+from driftlaw.records import canonical_json as canonical_json
+from driftlaw.records import signed, unsigned
 from driftlaw.system import memory
 
 #: The one entry in the header of a safetensors file; 0.1 had ``json``, without a hash.
 _ENTRY = "driftlaw"
 _FULL = "free some space and go on with `driftlaw resume`: every finished generation is kept"
 _DENIED = "choose another --out or change its permissions"
-
-
-def canonical_json(document: Any) -> str:
-    """Strict JSON on one line with sorted keys: equal documents give equal bytes."""
-    return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 @contextlib.contextmanager
@@ -62,10 +59,7 @@ def write_array(path: Path, array: np.ndarray) -> str:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> str:
     """Atomic JSON with a ``sha256`` of the rest of it; returns the file's SHA-256."""
-    digest = sha256(canonical_json(dict(document)).encode())
-    return write_text(
-        path, json.dumps({**document, "sha256": digest}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    )
+    return write_text(path, json.dumps(signed(document), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -78,14 +72,9 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(files.read_bytes(path))
         if not isinstance(document, dict):
             raise ValueError("it is not an object")
-        digest = document.pop("sha256", None)
-        if digest is None and any("." not in k and re.fullmatch("[0-9a-f]{64}", str(v)) for k, v in document.items()):
-            raise ValueError("the name of its hash was changed")
-        if digest is not None and digest != sha256(canonical_json(document).encode()):
-            raise ValueError("it does not have the recorded hash")
+        return unsigned(document)
     except (ValueError, OSError, RecursionError) as error:
         raise CorruptFileError(f"{path} is damaged ({error})", "restore it from a copy") from error
-    return document
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> str:
@@ -160,7 +149,7 @@ def read_array(path: Path, digest: str | None = None) -> np.ndarray:
             raise ValueError("it is shorter than its header says")
     except LimitError:
         raise
-    except (ValueError, OSError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, TokenError) as error:
         raise CorruptFileError(f"{path} is not a whole .npy file ({error})", "delete it and resume") from error
     return array
 

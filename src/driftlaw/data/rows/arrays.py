@@ -5,6 +5,8 @@ A .npy file is read, not mapped: pages of a mapped file would count as this proc
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,9 @@ from driftlaw.data.rows.opened import Array, Chunk, Kind, Options, Rows, chunk_r
 from driftlaw.data.rows.places import Place, damaged
 from driftlaw.errors import ConfigError, InputError, nearest
 from driftlaw.system import memory
+
+#: What numpy and zipfile raise, beside errors of their own, for archives that were damaged.
+BAD_ARCHIVE = (NotImplementedError, RuntimeError, SyntaxError, TypeError, struct.error, tokenize.TokenError)
 
 MAGIC = b"\x93NUMPY"
 
@@ -185,7 +190,7 @@ def npy_header(place: Place) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]
             size = file.seek(0, 2)
     except InputError:
         raise
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, RecursionError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
         raise damaged(place, error) from None
     if dtype.hasobject:
         raise objects(place)
@@ -256,7 +261,7 @@ def open_npz(place: Place, options: Options) -> Rows:
         raise
     except ValueError as error:
         raise objects(place) if "Object arrays" in str(error) else damaged(place, error) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, *BAD_ARCHIVE) as error:
         raise damaged(place, error) from None
     return open_array(values, str(place), frozenset({"key"}))
 

@@ -60,6 +60,7 @@ def open_arrow(name: str, files: list[Place], form: str, skipped: tuple[Skipped,
         rows = None if form == "json" else int(data.count_rows())
         head = _first_rows(data, files[0], text) if form == "parquet" else None
         head = head or head_of(data.head(HEAD, batch_size=HEAD, use_threads=False, **AHEAD))
+        _check(head, data)
     except (pa.ArrowException, OSError) as error:
         raise damaged(_culprit(files, fragment_of, arrow_system, name), error) from None
     return dataclasses.replace(of_dataset(data, name, rows, head), skipped=skipped)
@@ -75,13 +76,21 @@ def _first_rows(data: Any, place: Place, text: list[str]) -> pa.RecordBatch | No
     return batch if batch is not None and batch.schema.equals(data.schema) else None
 
 
+def _check(batch: pa.RecordBatch, data: Any) -> None:
+    """Refuse what a damaged Arrow file holds, whose offsets pyarrow otherwise believes."""
+    if isinstance(getattr(data, "format", None), ds.IpcFileFormat):
+        batch.validate(full=True)
+
+
 def of_dataset(data: Any, name: str, rows: int | None = None, head: pa.RecordBatch | None = None) -> Batches:
     """A dataset of pyarrow."""
     metadata = data.schema.metadata or {}
 
     def read(columns: Sequence[str], types: Mapping[str, pa.DataType], most: int) -> Iterator[pa.RecordBatch]:
         try:
-            yield from data.scanner(columns=list(columns), batch_size=most, **AHEAD).to_batches()
+            for batch in data.scanner(columns=list(columns), batch_size=most, **AHEAD).to_batches():
+                _check(batch, data)
+                yield batch
         except (pa.ArrowException, OSError) as error:
             raise damaged(name, error) from None
 
@@ -207,6 +216,10 @@ def _streams(name: str, files: list[Place], skipped: tuple[Skipped, ...]) -> Bat
             if set(batch.schema.names) != set(first.schema.names):
                 raise InputError(f"the files of {name} have different columns", "give files of one table")
             part = batch.select(list(columns))
+            try:
+                part.validate(full=True)
+            except pa.ArrowException as error:
+                raise damaged(name, error) from None
             for start in range(0, part.num_rows, most):
                 yield part.slice(start, most)
 

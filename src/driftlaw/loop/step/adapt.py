@@ -23,7 +23,6 @@ Reference: this project, theory sections 4, 5 and 8.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from driftlaw.errors import ConfigError, CorruptFileError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.learn.estimator import Model
 from driftlaw.loop.step.setting import Setting
-from driftlaw.loop.store import write_text
+from driftlaw.loop.store import read_json, write_json
 from driftlaw.measure.sets.innovations import BLOCKS, Innovations, block_innovations, block_means
 from driftlaw.theory.adaptive import AdaptivePolicy, Observed
 from driftlaw.theory.refresh import Array
@@ -158,9 +157,9 @@ def decide(observer: Observer, policy: AdaptivePolicy, folder: Path) -> str:
     done = len(setting.decided)
     if path.is_file():
         try:
-            document = json.loads(path.read_text())
+            document = read_json(path)
             alpha = float(document["alpha"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CorruptFileError(f"{path} is damaged ({error})", "delete it and resume") from error
     else:
         observed = observer.observe(done) if done else None
@@ -169,4 +168,4 @@ def decide(observer: Observer, policy: AdaptivePolicy, folder: Path) -> str:
     if not 0 <= alpha <= 1:
         raise InputError(f"the policy wants a fraction of {alpha} in generation {done + 1}", "use a number in [0, 1]")
     setting.decide(alpha)
-    return write_text(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+    return write_json(path, document)

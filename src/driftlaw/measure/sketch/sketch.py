@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftlaw.errors import InputError
+from driftlaw.errors import CorruptFileError, InputError, LimitError
 from driftlaw.measure.features.encoder import Rows
+from driftlaw.measure.sketch import content
 from driftlaw.measure.sketch import file as sketch_file
 from driftlaw.measure.sketch.blocks import BlockMoments, BlockSums, block_of
 from driftlaw.measure.sketch.features import SketchFeatures
@@ -301,12 +303,25 @@ class Sketch:
         Raises:
             DataNotFoundError: no such file.
             InputError: not a sketch, of another version, or `features` are not those it was made with.
-            CorruptFileError: truncated or changed.
+            CorruptFileError: truncated or changed, or content that no rows give.
         """
         arrays, description = sketch_file.read(path)
+        try:
+            sketch = cls._built(arrays, description)
+        except LimitError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+            what = f"the sketch {path} does not hold what a sketch holds ({type(error).__name__}: {error})"
+            raise CorruptFileError(what, "make the sketch again") from error
+        sketch.features = sketch.features if features is None else sketch.features.with_map(features)
+        return sketch
+
+    @classmethod
+    def _built(cls, arrays: sketch_file.Arrays, description: Mapping[str, Any]) -> Sketch:
         phi = SketchFeatures.build(description["features"], arrays)
+        content.check(arrays, phi)
         block = int(description.get("block", 1))
-        sketch = cls(phi if features is None else phi.with_map(features), len(arrays["counts"]), block=block)
+        sketch = cls(phi, len(arrays["counts"]), int(description["next_row"]), block)
         sketch._serial = None if block == 1 else SerialSums.build(block, phi.seed, arrays)
         k = phi.dimension
         scatter = np.zeros((k, k), order="F")
@@ -317,11 +332,10 @@ class Sketch:
         sketch._categories = {name: np.array(arrays[f"categories.{i}"]) for i, name in enumerate(phi.categories)}
         extent = description.get("extent")
         sketch.extent = None if extent is None else (float(extent[0]), float(extent[1]))
-        sketch.notes = tuple(description.get("notes", ()))
-        sketch._missing = Counter(description["missing"])
+        sketch.notes = tuple(map(str, description.get("notes", ())))
+        sketch._missing = Counter({str(name): content.count(v) for name, v in description["missing"].items()})
         for name, counts in description.get("unseen", {}).items():
             sketch._unseen[name] = NamedCounts.from_json(counts)
-        sketch._next = int(description["next_row"])
         return sketch
 
     def __repr__(self) -> str:
