@@ -80,7 +80,7 @@ def fit(config: DenoiserConfig, data: Tensor, context: FitContext) -> Saved:
             tensors["held_out"] = context.held_out.clone(memory_format=torch.contiguous_format)
         for name in ("labels", "held_out_labels"):
             if (value := getattr(context, name)) is not None:
-                tensors[name] = value.contiguous()
+                tensors[name] = value.clone(memory_format=torch.contiguous_format)
         save_file(tensors, folder / "rows.safetensors")
         if context.warm_start is not None:
             save_file(context.warm_start.state(), folder / "warm.safetensors")

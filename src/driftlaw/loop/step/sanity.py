@@ -142,8 +142,8 @@ def solver(rows: Tensor, grid: Tensor, method: object) -> Iterator[Finding]:
         yield Finding(
             "solver",
             f"the solver, not the model, {'shrinks' if worst < 1 else 'widens'}: on the exact score of a Gaussian with "
-            f"these rows' variances its samples have {worst:.2g} of the right standard deviation ({len(grid) - 1} "
-            f"steps of {name.lower()}): raise solver_steps",
+            f"these rows' variances its samples have {worst:.2g} of the right standard deviation in the worst "
+            f"direction ({len(grid) - 1} steps of {name.lower()}): raise solver_steps",
             worst,
         )
 
