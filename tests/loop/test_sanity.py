@@ -84,6 +84,14 @@ def test_far_narrow_data_are_too_far_and_too_fine():
     assert not {"start", "blur"} & set(apart)
 
 
+def test_an_offset_of_the_data_is_an_error_of_the_start():
+    """N(m, I): e^-T |m|^2 / 2 nats, and none of it centred; variances of 2000 rows add less than e^-2T / 1000."""
+    x = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (f,) = sanity.start(x + torch.tensor([6.0, 0.0, -3.0]), 4.0)
+    assert f.value == pytest.approx(math.exp(-4) * 45 / 2, rel=0.03)
+    assert list(sanity.start(x, 4.0)) == []
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 6])
 def test_smooth_data_are_not_too_fine(dimension):
     x = torch.randn(1000, dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
