@@ -78,6 +78,7 @@ _NAMES = {
     "Accumulate": "driftlaw.theory.refresh",
     "AccumulateSubsample": "driftlaw.theory.refresh",
     "FixedFraction": "driftlaw.theory.refresh",
+    "FixedReal": "driftlaw.theory.refresh",
     "Policy": "driftlaw.theory.refresh",
     "Replace": "driftlaw.theory.refresh",
     "Schedule": "driftlaw.theory.refresh",
@@ -153,6 +154,7 @@ if TYPE_CHECKING:
     from driftlaw.theory.refresh import Accumulate as Accumulate
     from driftlaw.theory.refresh import AccumulateSubsample as AccumulateSubsample
     from driftlaw.theory.refresh import FixedFraction as FixedFraction
+    from driftlaw.theory.refresh import FixedReal as FixedReal
     from driftlaw.theory.refresh import Policy as Policy
     from driftlaw.theory.refresh import Replace as Replace
     from driftlaw.theory.refresh import Schedule as Schedule

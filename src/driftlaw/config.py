@@ -70,6 +70,28 @@ def known(what: str, name: object, names: Iterable[str], more: str = "") -> str:
     )
 
 
+def named(function: Any) -> str:
+    """``module:name`` of a function, or of an object's class."""
+    what = function if hasattr(function, "__qualname__") else type(function)
+    return f"{what.__module__}:{what.__qualname__}"
+
+
+def imported(name: object, what: str) -> Any:
+    """The object that ``module:name`` stands for.
+
+    Raises:
+        ConfigError: it cannot be imported; says what it is for.
+    """
+    module, _, attribute = str(name).partition(":")
+    try:
+        return attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the function {shown(name)} of {what} cannot be imported ({error})",
+            "write module:name of an importable function, or give the study that holds it (study=...)",
+        ) from None
+
+
 def check_keys(what: str, given: Iterable[str], valid: Collection[str], required: Iterable[str] = ()) -> None:
     """Check the keys of a mapping.
 

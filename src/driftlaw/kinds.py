@@ -50,6 +50,7 @@ POLICIES = Kinds(
         "schedule": "driftlaw.theory.refresh:Schedule",
         "accumulate": "driftlaw.theory.refresh:Accumulate",
         "accumulate-subsample": "driftlaw.theory.refresh:AccumulateSubsample",
+        "fixed-real": "driftlaw.theory.refresh:FixedReal",
         "window": "driftlaw.theory.refresh:Window",
         "adaptive": "driftlaw.theory.adaptive:Adaptive",
     },

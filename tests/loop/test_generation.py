@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import driftlaw as dl
-from driftlaw.loop.step.setting import Past, Setting, _largest_remainder, training_set, unseen_rows
+from driftlaw.loop.step.setting import Past, Setting, training_set, unseen_rows
+from driftlaw.loop.step.training import largest_remainder
 
 N = 60
 
@@ -34,7 +35,7 @@ def marked(s: Setting) -> Past:
 @settings(max_examples=2 * settings().max_examples)
 def test_counts_round_to_within_one_and_sum_exactly(weights, total):
     w = np.array(weights)
-    counts = _largest_remainder(w, total)
+    counts = largest_remainder(w, total)
     assert counts.sum() == total
     assert (np.abs(counts - w / w.sum() * total) <= 1 + 1e-6).all()
     assert (counts >= 0).all()

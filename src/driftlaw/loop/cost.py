@@ -118,26 +118,30 @@ def cost(study: Study) -> Cost:
         rows.append(PlannedGeneration(index, fresh, int(mixed[0]), models))
     config = study.config()
     words = {"name": config["name"], **{k: config[k]["kind"] for k in ("source", "estimator", "policy")}}
-    sample_bytes = 4 * study.samples * math.prod(study.source.shape)
-    seconds, weights_bytes = _probe(setting) if getattr(study.estimator, "probes", True) else ({}, sample_bytes)
-    disk = (study.generations * (sample_bytes + weights_bytes) + sample_bytes) / 2**20
+    row_bytes = 4 * math.prod(study.source.shape)
+    stored = sum(setting.stored(j) for j in range(study.generations + 1))
+    seconds, weights_bytes = (
+        _probe(setting) if getattr(study.estimator, "probes", True) else ({}, row_bytes * study.size(1))
+    )
+    disk = (study.generations * weights_bytes + row_bytes * stored) / 2**20
     return Cost(words, tuple(rows), study.source.size, seconds, disk)
 
 
 def _probe(setting: Setting) -> tuple[dict[str, float], int]:
     """Seconds by stage for the whole study, and bytes of one model."""
     study, N = setting.study, setting.study.generations
-    batch = setting.supply.take(study.samples, 0).batch
+    batch = setting.supply.take(study.size(1), 0).batch
     data, seed = batch.x, seeding.stream_seed(study.seed, "probe")
     context = FitContext(seed=seed, device=setting.device, labels=batch.y, classes=study.source.classes)
     model, training = _training(study.estimator, data, context, N)
     size = sum(v.numel() * v.element_size() for v in model.state().values())
     cut = _solver_cut(study.estimator)
-    few = min(study.samples, 256 if cut == 1 else 16)
+    few = min(study.size(1), 256 if cut == 1 else 16)
     sampled, sampling = _timed(lambda: model.sample(few, setting.stream("probe", "sample")).cpu())
     past = Past(lambda j: data, lambda j: model)
+    drawn = sum(setting.stored(j) for j in range(1, N + 1))
     measuring = _comparing(setting, sampled) + _path(setting, past, model)
-    return {"training": training, "sampling": cut * sampling * study.samples / few * N, "measuring": measuring}, size
+    return {"training": training, "sampling": cut * sampling * drawn / few, "measuring": measuring}, size
 
 
 def _comparing(setting: Setting, sampled: Tensor) -> float:
@@ -157,7 +161,7 @@ def _comparing(setting: Setting, sampled: Tensor) -> float:
     rows = setting.reference_rows + (1 + N) * reference.n  # held-out rows and samples beside them
     rows += sum(min(setting.counts(i)[0], MOST_SEEN) for i in range(1, N + 1))
     if reference.class_model is not None:
-        rows += N * study.samples
+        rows += sum(setting.stored(j) for j in range(1, N + 1))
     return seconds + _network(setting, rows, setting.reference_rows - reference.n)
 
 

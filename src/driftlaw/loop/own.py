@@ -14,6 +14,7 @@ from driftlaw.config import Kinds
 from driftlaw.errors import ConfigError
 from driftlaw.kinds import FAMILIES, SELECTS
 from driftlaw.loop.step import own_measures
+from driftlaw.theory.blocks import sizes
 
 
 def own_parts(study: object) -> dict[str, str]:
@@ -31,6 +32,7 @@ def own_parts(study: object) -> dict[str, str]:
         if getattr(study, name, None) is not None and not _rebuilt_alike(kinds, part := getattr(study, name))
     }
     measures = getattr(study, "measures", None)
+    parts |= sizes.not_rebuilt(getattr(study, "samples", 0))
     return parts if measures is None else parts | own_measures.not_rebuilt(measures.own)
 
 

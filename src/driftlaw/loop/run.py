@@ -187,7 +187,7 @@ class Recursion:
         self.directory, self.setting, self.study, self.watch = directory, setting, setting.study, watch
         self.strict = strict
         self._differences: tuple[str, ...] = ()
-        self._model = lru_cache(maxsize=2 if self.study.samples > 50_000 else 8)(self._load_model)
+        self._model = lru_cache(maxsize=2 if self.setting.stored(0) > 50_000 else 8)(self._load_model)
         self._observer = adapt.Observer(setting, self._model)
 
     def note_differences(self, manifest: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from driftlaw.loop.own import own_parts, refuse
 from driftlaw.loop.step import own_measures
 from driftlaw.theory import annealing, refresh
 from driftlaw.theory.adaptive import AdaptivePolicy
+from driftlaw.theory.blocks import sizes
 from driftlaw.theory.refresh import Policy
 
 
@@ -107,7 +108,9 @@ class Study(_Config):
         source: the target p: a ``GaussianMixture`` or other law, a ``DataSource``, an array, or the name of a data set.
         estimator: the learner.
         policy: the refresh policy; a number alpha means ``FixedFraction(alpha)``.
-        samples: rows n of each training set (of each kept generation for a policy that grows).
+        samples: rows n of each training set (of each block for a policy that keeps blocks): a number, a list with one
+            for each generation, a rule ``{"kind": "growing", "start": 1000, "factor": 1.5}``, or a function of the
+            generation 1, 2, ... Model j stores as many rows as generation j + 1 learns.
         generations: how many models are trained in turn.
         seed: all randomness derives from it.
         mixing: "stratified" rounds the policy's row to counts; "multinomial" draws the counts, so that the training
@@ -135,7 +138,7 @@ class Study(_Config):
     source: Annotated[Any, BeforeValidator(as_source)]
     estimator: Annotated[Any, BeforeValidator(ESTIMATORS.build)]
     policy: Annotated[Any, BeforeValidator(_policy)]
-    samples: int = Field(1000, ge=2, le=100_000_000)
+    samples: Annotated[Any, BeforeValidator(sizes.rule)] = 1000
     generations: int = Field(5, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**63)
     mixing: Literal["stratified", "multinomial"] = "stratified"
@@ -151,6 +154,12 @@ class Study(_Config):
     def _check_rows(self) -> Self:
         if not isinstance(self.policy, AdaptivePolicy):
             refresh.check_rows(*self.policy.rows(self.generations))
+        if isinstance(self.samples, tuple) and len(self.samples) < self.generations:
+            raise ConfigError(
+                f"samples lists {len(self.samples)} sizes for {self.generations} generations", "give one for each"
+            )
+        for k in range(1, self.generations + 2):
+            sizes.size(self.samples, k)
         if self.t0 is not None:
             for time in set(self.t0.times(self.generations)):
                 annealing.stopped_at(self.estimator, time)
@@ -165,6 +174,15 @@ class Study(_Config):
         """t0 of generations 1..N; empty without a schedule."""
         return () if self.t0 is None else self.t0.times(self.generations)
 
+    def size(self, k: int) -> int:
+        """Rows of generation k's training set, or of its block where blocks are kept."""
+        return sizes.size(self.samples, k)
+
+    def rows_in_words(self) -> str:
+        """The number of rows, or the first and the last of several."""
+        first, last = self.size(1), self.size(self.generations)
+        return str(first) if isinstance(self.samples, int) else f"{first} to {last}"
+
     def config(self) -> dict[str, Any]:
         """Plain data that :meth:`from_config` inverts.
 
@@ -176,6 +194,7 @@ class Study(_Config):
             values[part] = kinds.describe(getattr(self, part))
         for key in ("samples", "generations", "seed", "mixing", "reuse", "device", "threads"):
             values[key] = getattr(self, key)
+        values["samples"] = sizes.described(self.samples)
         if self.select is not None:
             values["select"] = SELECTS.describe(self.select)
         if self.t0 is not None:

@@ -121,7 +121,7 @@ def _of_run(history: History, reference: str | None, seed: int) -> PlanInputs:
         raise InputError(f"{history.directory.path} has no finished generation", "go on with `driftlaw resume`")
     if reference is not None and reference not in REFERENCES:
         raise InputError(f"unknown reference {reference!r}", nearest(reference, REFERENCES))
-    samples = int(history.config["samples"])
+    samples = history[1].lineage.total
     failed: list[str] = []
     for name in [reference] if reference else ["p", "features", "mixture"]:
         try:

@@ -21,21 +21,24 @@ from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
 from driftlaw.errors import InputError
+from driftlaw.theory.blocks.pooled import check_sizes
 from driftlaw.theory.refresh import Array, Policy, check_horizon, check_rows
 
 #: A policy, or its rows ``(fresh [N], mixing [N, N + 1])``.
 PolicyLike = Policy | tuple[ArrayLike, ArrayLike]
 
 
-def rows_of(policy: PolicyLike, N: int | None = None) -> tuple[Array, Array]:
+def rows_of(policy: PolicyLike, N: int | None = None, sizes: ArrayLike | None = None) -> tuple[Array, Array]:
     """Checked rows of a policy, or of a pair of arrays cut to N generations.
 
     Args:
         policy: a policy, or ``(fresh, mixing)``.
         N: number of generations; None takes all rows of a pair of arrays.
+        sizes: ``[N]``, rows of the blocks n_0, ..., n_{N-1}, for a policy whose weights follow from them; None are
+            equal blocks.
 
     Raises:
-        InputError: a policy without N, more generations than rows, or rows that are not a policy's.
+        InputError: a policy without N or sizes, more generations than rows, or rows that are not a policy's.
     """
     if isinstance(policy, tuple):
         fresh, mixing = check_rows(*policy)
@@ -43,17 +46,25 @@ def rows_of(policy: PolicyLike, N: int | None = None) -> tuple[Array, Array]:
         if fresh.size < N:
             raise InputError(f"{N} generations were asked for but the policy has {fresh.size} rows", "give more rows")
         return fresh[:N], mixing[:N, : N + 1]
+    if sizes is not None:
+        blocks = getattr(policy, "rows_of_blocks", None)
+        if blocks is None:
+            raise InputError(
+                f"the weights of {type(policy).__name__} do not follow from block sizes", "leave sizes out"
+            )
+        return check_rows(*blocks(check_sizes(sizes, N))[:2])
     if N is None:
         raise InputError("a policy needs the number of generations", "call it as propagator(policy, N)")
     return check_rows(*policy.rows(check_horizon(N)))
 
 
-def propagator(policy: PolicyLike, N: int | None = None) -> Array:
+def propagator(policy: PolicyLike, N: int | None = None, sizes: ArrayLike | None = None) -> Array:
     r"""Propagator of the innovations, :math:`G = (I - W)^{-1}`.
 
     Args:
         policy: a policy, or its rows ``(fresh [N], mixing [N, N + 1])``.
         N: number of generations.
+        sizes: ``[N]``, rows of the blocks, see :func:`rows_of`; they enter exactly.
 
     Returns:
         ``[N, N]``, lower triangular with unit diagonal: row n - 1 holds :math:`G_{n,i}`, i = 0..N-1.
@@ -68,7 +79,7 @@ def propagator(policy: PolicyLike, N: int | None = None) -> Array:
                [0.5 , 1.  , 0.  ],
                [0.25, 0.5 , 1.  ]])
     """
-    _, mixing = rows_of(policy, N)
+    _, mixing = rows_of(policy, N, sizes)
     size = mixing.shape[0]
     # Forward substitution only adds and multiplies non-negative numbers here: no cancellation at any N.
     return np.asarray(
@@ -76,21 +87,22 @@ def propagator(policy: PolicyLike, N: int | None = None) -> Array:
     )
 
 
-def propagator_initial(policy: PolicyLike, N: int | None = None) -> Array:
+def propagator_initial(policy: PolicyLike, N: int | None = None, sizes: ArrayLike | None = None) -> Array:
     r"""Propagator of the start, :math:`G_{n,\mathrm{init}}`, n = 1..N: what is left of f_0.
 
     Args:
         policy: a policy, or its rows ``(fresh [N], mixing [N, N + 1])``.
         N: number of generations.
+        sizes: ``[N]``, rows of the blocks, see :func:`rows_of`.
 
     Returns:
         ``[N]``.
     """
-    rows = rows_of(policy, N)
+    rows = rows_of(policy, N, sizes)
     return np.asarray(propagator(rows) @ rows[1][:, 0], dtype=np.float64)
 
 
-def effective_memory(policy: PolicyLike, N: int | None = None) -> Array:
+def effective_memory(policy: PolicyLike, N: int | None = None, sizes: ArrayLike | None = None) -> Array:
     r"""How many generations of innovations are alive after n = 1..N generations, :math:`\sum_i G_{n,i}`.
 
     It is the factor by which equal, perfectly aligned innovations add up: :math:`D_n = J\,(\sum_i G_{n,i})^2`. For a
@@ -99,4 +111,4 @@ def effective_memory(policy: PolicyLike, N: int | None = None) -> Array:
     Returns:
         ``[N]``, in generations.
     """
-    return np.asarray(propagator(policy, N).sum(axis=1), dtype=np.float64)
+    return np.asarray(propagator(policy, N, sizes).sum(axis=1), dtype=np.float64)

@@ -14,8 +14,9 @@ policy                     row i                                            `par
 ``Replace()``              q_i = p_hat^i                                    ``replace``
 ``FixedFraction(alpha)``   q_i = alpha p + (1 - alpha) p_hat^i              ``fixed:0.5``
 ``Schedule([a_0, ...])``   q_i = a_i p + (1 - a_i) p_hat^i                  ``schedule:1,0,0.5``
-``Accumulate()``           q_i = mean of p_hat^0, ..., p_hat^i; data grows  ``accumulate``
+``Accumulate()``           q_i = blocks p_hat^0, ..., p_hat^i; data grows    ``accumulate``
 ``AccumulateSubsample()``  the same law; the number of rows stays n         ``accumulate-subsample``
+``FixedReal()``            q_i = kept real set p_hat^0 and block p_hat^i     ``fixed-real``
 ``Window(k, fresh=a)``     q_i = a p + (1 - a) mean of the last k models    ``window:3,0.1``
 ``Adaptive(B, H)``         as ``Schedule``, a_i from what was seen before   ``adaptive:0.1,20``
 ========================== ================================================ ==================================
@@ -37,8 +38,11 @@ from driftlaw.config import Described, shown
 from driftlaw.errors import ConfigError, InputError, LimitError
 from driftlaw.kinds import POLICIES
 from driftlaw.system import memory
+from driftlaw.theory.blocks.pooled import check_sizes, pooled
 
 Array = NDArray[np.float64]
+#: ``(fresh [N], mixing [N, N + 1], rows of each training set [N])``.
+BlockRows = tuple[Array, Array, Array]
 #: Most generations; their weights are a square of numbers, 0.75 GiB for these.
 LONGEST = 10_000
 #: How far a row of weights may be from summing to one.
@@ -47,7 +51,12 @@ SUM_TOLERANCE: float = 1e-9
 
 @runtime_checkable
 class Policy(Protocol):
-    """Anything with rows is a policy; a user's own needs no registration to be run, only to be read from YAML."""
+    """Anything with rows is a policy; a user's own needs no registration to be run, only to be read from YAML.
+
+    A policy whose weights follow from how many rows there are has ``rows_of_blocks(sizes [N]) -> (fresh, mixing,
+    totals)`` as well: block 0 is the kept real set, block j the stored samples of model j, totals the rows of each
+    training set. A run asks for these where they exist.
+    """
 
     @property
     def grows(self) -> bool:
@@ -215,17 +224,39 @@ def _window_rows(N: int, k: int, fresh: float) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Accumulate(Described):
-    """Keep everything, in equal blocks: q_i = (p_hat^0 + ... + p_hat^i) / (i + 1), p_hat^0 the kept real set.
+    """Keep everything: q_i = (n_0 p_hat^0 + ... + n_i p_hat^i) / S_i, p_hat^0 the kept real set, S_i = n_0 + ... + n_i.
 
-    No fresh data are drawn; the training set of generation i + 1 has i + 1 blocks of n rows.
+    No fresh data are drawn; the training set of generation i + 1 is all blocks so far, or `cap` rows of them.
+
+    Args:
+        cap: most rows of a training set, drawn from the blocks in proportion; None trains on all.
+
+    Raises:
+        ConfigError: a cap that is no whole number >= 2.
     """
 
+    cap: int | None = None
     kind: ClassVar[str] = "accumulate"
     grows: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        whole = isinstance(self.cap, int | np.integer) and not isinstance(self.cap, bool)
+        if self.cap is not None and (not whole or self.cap < 2):
+            raise ConfigError(f"cap must be a whole number >= 2, got {shown(self.cap)}", "cap is a number of rows")
+        object.__setattr__(self, "cap", None if self.cap is None else int(self.cap))
+
     def rows(self, N: int) -> tuple[Array, Array]:
-        """Weights ``(fresh [N], mixing [N, N + 1])``."""
+        """Weights ``(fresh [N], mixing [N, N + 1])`` for equal blocks."""
         return _window_rows(check_horizon(N), N, 0.0)
+
+    def rows_of_blocks(self, sizes: ArrayLike) -> BlockRows:
+        """Weights and row counts for blocks of n_0, ..., n_{N-1} rows."""
+        mixing, totals = pooled(sizes)
+        return np.zeros(len(mixing)), mixing, totals if self.cap is None else np.minimum(totals, self.cap)
+
+    def config(self) -> dict[str, Any]:
+        """YAML-ready mapping; without a cap as version 0.1 wrote it."""
+        return {"kind": self.kind} if self.cap is None else {"kind": self.kind, "cap": self.cap}
 
 
 @dataclass(frozen=True)
@@ -238,6 +269,37 @@ class AccumulateSubsample(Described):
     def rows(self, N: int) -> tuple[Array, Array]:
         """Weights ``(fresh [N], mixing [N, N + 1])``."""
         return _window_rows(check_horizon(N), N, 0.0)
+
+    def rows_of_blocks(self, sizes: ArrayLike) -> BlockRows:
+        """Weights for blocks of n_0, ..., n_{N-1} rows; each training set keeps the size of its own block."""
+        mixing, _ = pooled(sizes)
+        return np.zeros(len(mixing)), mixing, np.asarray(sizes, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FixedReal(Described):
+    """One real set for ever, and new samples beside it: q_i = (n_0 p_hat^0 + n_i p_hat^i) / (n_0 + n_i).
+
+    The real rows are drawn once, for generation 1, and all of them are in every later training set. With
+    ``samples=[100, 900, 900]`` the real set has 100 rows and every generation adds 900 of its own to it: alpha = 0.1.
+    The propagator is prod_{j=i+1}^{N-1} n_j / (n_0 + n_j).
+    """
+
+    kind: ClassVar[str] = "fixed-real"
+    grows: ClassVar[bool] = False
+
+    def rows(self, N: int) -> tuple[Array, Array]:
+        """Weights ``(fresh [N], mixing [N, N + 1])`` for equal blocks."""
+        return self.rows_of_blocks(np.ones(check_horizon(N)))[:2]
+
+    def rows_of_blocks(self, sizes: ArrayLike) -> BlockRows:
+        """Weights and row counts for a real set of n_0 rows and n_i samples of model i."""
+        n = check_sizes(sizes)
+        mixing = np.zeros((n.size, n.size + 1))
+        mixing[:, 0] = n[0]
+        mixing[np.arange(1, n.size), np.arange(1, n.size)] = n[1:]
+        totals = mixing.sum(axis=1)
+        return np.zeros(n.size), mixing / totals[:, None], totals
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,17 @@ def _check_same_past(short: Setting, long: Setting) -> None:
                 "differently",
                 "start a new run, or fork this one with another policy",
             )
+    if short.stored(before) != long.stored(before):
+        raise ConfigError(
+            f"model {before} has {short.stored(before)} stored rows, and {long.stored(before)} in the longer run",
+            f"give samples with more than {before} sizes from the start, or a rule",
+        )
+    rows = [0 if s.held_out is None else len(s.held_out) for s in (short, long)]
+    if rows[0] != rows[1]:
+        raise ConfigError(
+            f"measures compare {rows[0]} rows, in a run of {after} generations {rows[1]}: its training sets shrink",
+            "set measures.samples to the smallest size from the start",
+        )
     used = (short.fresh_bound(), long.fresh_bound())
     if (
         classifier_of(long.study.measures.features) is not None

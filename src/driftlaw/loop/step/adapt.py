@@ -129,10 +129,10 @@ def check(setting: Setting) -> None:
     """
     least = 2 * BLOCKS
     held_out = 0 if setting.held_out is None else len(setting.held_out)
-    if min(held_out, setting.study.samples) < least:
+    if min(held_out, setting.smallest) < least:
         raise ConfigError(
             f"an adaptive policy compares at least {least} rows with {least} held-out ones; this study has "
-            f"{setting.study.samples} and {held_out}",
+            f"{setting.smallest} and {held_out}",
             f"set samples and measures.samples to {least} or more",
         )
 

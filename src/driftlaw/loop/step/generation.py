@@ -105,7 +105,7 @@ def advance(
         progress=lambda fraction, text: progress("training", fraction, text),
         device=setting.device,
         generation=index,
-        samples=study.samples,
+        samples=setting.stored(index),
         folder=work.folder,
         previous=work.previous,
         origin=found.origin,
@@ -118,11 +118,11 @@ def advance(
     progress("sampling", 0.0, "")
     stream, in_chunks = setting.stream("generation", index, "sample"), getattr(model, "sample_in_chunks", None)
     labels = _labels(setting, index, model)
-    given = {} if labels is None else {"labels": labels}
+    given, n = {} if labels is None else {"labels": labels}, setting.stored(index)
     if in_chunks is None:
-        samples = model.sample(study.samples, stream, **given).cpu()
+        samples = model.sample(n, stream, **given).cpu()
     else:
-        samples = in_chunks(study.samples, stream, work.chunks, lambda f, text: progress("sampling", f, text), **given)
+        samples = in_chunks(n, stream, work.chunks, lambda f, text: progress("sampling", f, text), **given)
     fix = "train longer, lower the learning rate, or use more solver steps"
     check_finite(samples, f"samples of generation {index}'s model", fix)
     lap("sampling")
@@ -140,7 +140,7 @@ def advance(
 
 def _labels(setting: Setting, index: int, model: Model) -> Tensor | None:
     """Classes of the samples that are drawn next, of a model that has any."""
-    draw, n = getattr(model, "draw_labels", None), setting.study.samples
+    draw, n = getattr(model, "draw_labels", None), setting.stored(index)
     labels = None if draw is None else draw(n, setting.stream("generation", index, "labels"))
     if labels is None:
         return None

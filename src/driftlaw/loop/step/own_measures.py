@@ -7,7 +7,6 @@ function is written to YAML as ``{"function": "module:name"}``, which only a tru
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from driftlaw.config import shown
+from driftlaw.config import imported, named, shown
 from driftlaw.data.source import Batch
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.estimate import Estimate
@@ -64,7 +63,7 @@ def validated(own: Any) -> dict[str, Any]:
             taken = f"; {name} is a number that records have already" if name in TAKEN else ""
             raise ConfigError(f"{shown(name)} cannot name a measure of your own{taken}", "take letters, digits and _")
         if isinstance(value, Mapping) and set(value) == {"function"}:
-            value = _imported(name, value["function"])
+            value = imported(value["function"], f"the measure {name!r}")
         elif isinstance(value, Mapping | str):
             value = MEASURES.build(value)
         if not callable(value) and not MEASURES.accepts(value):
@@ -77,7 +76,7 @@ def validated(own: Any) -> dict[str, Any]:
 
 def described(own: Mapping[str, Any]) -> dict[str, Any]:
     """Plain data that :func:`validated` inverts where the functions can be imported."""
-    return {name: MEASURES.describe(m) if MEASURES.accepts(m) else {"function": _name(m)} for name, m in own.items()}
+    return {name: MEASURES.describe(m) if MEASURES.accepts(m) else {"function": named(m)} for name, m in own.items()}
 
 
 def not_rebuilt(own: Mapping[str, Any]) -> dict[str, str]:
@@ -89,11 +88,14 @@ def not_rebuilt(own: Mapping[str, Any]) -> dict[str, str]:
                 config = MEASURES.describe(measure)
                 alike = type(MEASURES.build(config)) is type(measure)
             else:
-                alike = not _name(measure).startswith("__main__:") and _imported(name, _name(measure)) is measure
+                alike = (
+                    not named(measure).startswith("__main__:")
+                    and imported(named(measure), f"the measure {name!r}") is measure
+                )
         except ConfigError:
             alike = False
         if not alike:
-            found[f"measures.{name}"] = _name(measure).replace(":", ".")
+            found[f"measures.{name}"] = named(measure).replace(":", ".")
     return found
 
 
@@ -151,7 +153,7 @@ def evaluate(name: str, measure: Any, samples: Tensor, real: Tensor, context: Me
         found = function(samples.clone(), real.clone(), context)
     except Exception as error:
         raise InputError(
-            f"{where} failed: {type(error).__name__}: {error}", f"correct {_name(measure).replace(':', '.')}"
+            f"{where} failed: {type(error).__name__}: {error}", f"correct {named(measure).replace(':', '.')}"
         ) from error
     if isinstance(found, Estimate):
         return found
@@ -166,23 +168,4 @@ def evaluate(name: str, measure: Any, samples: Tensor, real: Tensor, context: Me
             f"{where} returned {found}",
             "return a finite number, or Estimate.infinite(method, why) or Estimate.refused(method, why)",
         )
-    return Estimate.without_interval(found, n=len(samples), method=f"{_name(measure).partition(':')[2]}, your own")
-
-
-def _name(measure: Any) -> str:
-    named = measure if hasattr(measure, "__qualname__") else type(measure)
-    return f"{named.__module__}:{named.__qualname__}"
-
-
-def _imported(name: str, function: Any) -> Any:
-    module, _, attribute = str(function).partition(":")
-    try:
-        value: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"the function {shown(function)} of the measure {name!r} cannot be imported ({error})",
-            "write module:name of an importable function, or give the study that holds it (study=...)",
-        ) from None
-    return value
+    return Estimate.without_interval(found, n=len(samples), method=f"{named(measure).partition(':')[2]}, your own")

@@ -26,8 +26,11 @@ def check(study: Study, exact: bool) -> None:
     Raises:
         LimitError: which setting takes how much.
     """
-    d, n, last = math.prod(study.source.shape), study.samples, study.generations
-    total = n * last if getattr(study.policy, "grows", False) else n
+    d = math.prod(study.source.shape)
+    sizes = [study.size(k) for k in range(1, study.generations + 1)]
+    n, cap = max(sizes), getattr(study.policy, "cap", None)
+    total = sum(sizes) if getattr(study.policy, "grows", False) else n
+    total = min(total, cap) if isinstance(cap, int) else total
     rows = f"a training set of {total:,} rows of {d:,} numbers"
     memory.check(8 * total * d + 8 * n * (d + 1), rows, "lower samples")
     if exact:

@@ -33,15 +33,13 @@ from driftlaw.loop.branches.shared import Shared
 from driftlaw.loop.feature_kinds import is_network
 from driftlaw.loop.record import Lineage
 from driftlaw.loop.step import feature_space, own_measures, room
+from driftlaw.loop.step.allocation import Allocation
 from driftlaw.loop.step.laws import law_of as law_of
-from driftlaw.loop.step.training import KEPT, TrainingSet, together
+from driftlaw.loop.step.training import KEPT, TrainingSet, largest_remainder, together
 from driftlaw.loop.step.training import Past as Past
-from driftlaw.loop.step.training import largest_remainder as _largest_remainder
 from driftlaw.loop.study import Study
 from driftlaw.measure.sets.reference import SampleReference
 from driftlaw.process.laws.law import ExactLaw, MixtureLaw
-from driftlaw.theory.adaptive import AdaptivePolicy
-from driftlaw.theory.refresh import Schedule
 
 #: Sample-based measures are skipped for sets of fewer rows.
 SMALLEST_SET = 24
@@ -50,7 +48,7 @@ MOST_SEEN = 10_000
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Allocation):
     """What stays the same through a run: the study, its policy's rows, the supply of fresh data and the reference.
 
     Args:
@@ -87,7 +85,9 @@ class Setting:
             )
         if getattr(study.estimator, "conditional", False) and study.select is not None:
             raise ConfigError("selected samples have no labels, and the learner is conditional", "leave select out")
-        if self.grows and study.mixing == "multinomial":
+        if study.mixing == "multinomial" and any(
+            self.total(k) > study.size(k) for k in range(1, study.generations + 1)
+        ):
             raise ConfigError("mixing: multinomial needs a policy of fixed size", "use mixing: stratified")
         self._check_blocks()
         certain = study.generations
@@ -96,8 +96,8 @@ class Setting:
         needed, size = self.fresh_before(certain + 1), study.source.size
         if size is not None and needed > size and not study.reuse:
             raise DataExhaustedError(
-                f"{study.generations} generations of {study.samples} rows with this policy need {needed} fresh rows; "
-                f"{study.source.name} has {size}",
+                f"{study.generations} generations of {study.rows_in_words()} rows with this policy need "
+                f"{needed} fresh rows; {study.source.name} has {size}",
                 "lower samples, generations or alpha, or set reuse: true to draw rows again in a new order",
             )
         _ = self.own_floor  # what fails on real rows fails before anything is trained
@@ -105,26 +105,6 @@ class Setting:
             feature_space.check(self)  # training one waits until its weights can be stored
         else:
             _ = self.reference
-
-    def _check_blocks(self) -> None:
-        """Refuse a policy that takes more rows of one generation than are stored of it."""
-        first = max(2, len(self.shared) + 1)
-        for index in range(first, self.study.generations + 1 if self.adaptive is None else first):
-            fresh, taken = self.counts(index)
-            over = [j for j, count in enumerate(taken) if count > self.stored(j)]
-            if over:
-                j = over[0]
-                raise ConfigError(
-                    f"the policy takes {taken[j]} rows of generation {j} to train generation {index}, "
-                    f"but {self.stored(j)} are stored of it",
-                    f"give it a weight of at most {self.stored(j) / (fresh + int(taken.sum())):g}",
-                )
-
-    def stored(self, index: int) -> int:
-        """Rows that are stored of generation `index`; those of generation 0 are the ones that generation 1 learns."""
-        if index <= len(self.shared):
-            return self.shared.records[index - 1].samples if index else self.counts(1)[0]
-        return self.study.samples
 
     def maker(self, index: int) -> Estimator:
         """Who learned, or will learn, generation `index`."""
@@ -140,73 +120,13 @@ class Setting:
         return self.study.select is not None
 
     @cached_property
-    def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(fresh [N], mixing [N, N+1])`` of the policy; all fresh where an adaptive one has not decided yet."""
-        N, policy = self.study.generations, self.study.policy
-        if self.adaptive is not None:
-            policy = Schedule([*self.decided, *[1.0] * (N - len(self.decided))])
-        fresh, mixing = (np.array(part, float) for part in policy.rows(N))
-        for i, record in enumerate(self.shared.records):
-            fresh[i], mixing[i] = record.fresh, 0.0
-            mixing[i, : i + 1] = record.mixing
-        return fresh, mixing
-
-    @property
-    def adaptive(self) -> AdaptivePolicy | None:
-        """The policy if its rows are known only after each generation."""
-        policy = self.study.policy
-        return policy if isinstance(policy, AdaptivePolicy) else None
-
-    def decide(self, alpha: float) -> None:
-        """Add the fraction of the next generation; what follows from the rows is found anew."""
-        self.decided.append(alpha)
-        for name in ("rows", "population_tails"):
-            self.__dict__.pop(name, None)
-
-    @cached_property
     def supply(self) -> FreshSupply:
         """Fresh real rows, in one fixed order."""
         return FreshSupply(self.study.source, self.study.seed, self.study.reuse)
 
-    @property
-    def grows(self) -> bool:
-        """Whether generation n trains on n blocks of `samples` rows instead of one."""
-        return bool(getattr(self.study.policy, "grows", False))
-
     def stream(self, *path: int | str) -> torch.Generator:
         """Named random stream of this study."""
         return seeding.generator(self.study.seed, *path)
-
-    def counts(self, index: int) -> tuple[int, np.ndarray]:
-        """Rows of generation `index`'s training set: fresh real rows, and ``[index]`` rows of p_hat^0..p_hat^{index-1}.
-
-        Generation 1 trains on p whatever the policy says, because p_hat^0 = p: all its rows are fresh.
-        """
-        fresh, mixing = self.rows
-        if index <= len(self.shared):
-            lineage = self.shared.records[index - 1].lineage
-            taken = lineage.fresh + lineage.reused
-            return taken, np.array([lineage.real - taken, *(lineage.models.get(j, 0) for j in range(1, index))])
-        if index == 1:
-            return self.study.samples, np.zeros(1, int)
-        total = self.study.samples * (index if self.grows else 1)
-        weights = np.concatenate([fresh[index - 1 : index], mixing[index - 1, :index]])
-        if self.study.mixing == "multinomial":
-            rng = seeding.numpy_generator(self.study.seed, "generation", index, "counts")
-            counts = rng.multinomial(total, weights / weights.sum())
-        else:
-            counts = _largest_remainder(weights, total)
-        return int(counts[0]), counts[1:]
-
-    def fresh_before(self, index: int) -> int:
-        """Fresh rows that generations 1..index-1 have used: where generation `index` starts in the supply."""
-        return sum(self.counts(k)[0] for k in range(1, index))
-
-    def fresh_bound(self) -> int:
-        """Most fresh rows that the whole run takes from the supply."""
-        study = self.study
-        certain = self.adaptive is None and not self.grows
-        return self.fresh_before(study.generations + 1) if certain else study.samples * study.generations
 
     @cached_property
     def population_tails(self) -> list[float | None]:
@@ -236,7 +156,7 @@ class Setting:
     def held_out(self) -> Batch | None:
         """Real rows that no model ever trains on; None when sample-based measures were switched off."""
         study, source = self.study, self.study.source
-        n = min(study.measures.samples, study.samples, getattr(source, "held_out_size", study.samples))
+        n = min(study.measures.samples, self.smallest, getattr(source, "held_out_size", self.smallest))
         return source.held_out(n, self.stream("reference", "held-out")) if n >= SMALLEST_SET else None
 
     @cached_property
@@ -339,7 +259,7 @@ def _selected(setting: Setting, index: int, past: Past, j: int, count: int, purp
     assert select is not None
 
     def more(c: int) -> Tensor:
-        model, n = past.model(j), setting.study.samples
+        model, n = past.model(j), setting.stored(j)
         if isinstance(model, DrawnSamples):
             raise InputError(
                 f"selection keeps too few of the {n} samples of {model.what}, and {count} are needed to train on",
@@ -383,7 +303,7 @@ def unseen_rows(setting: Setting, index: int, past: Past) -> Tensor:
     real = 0 if held_out is None else len(held_out)
     if weights[0] > 0:
         total = min(total, math.floor(real / weights[0]))
-    counts = _largest_remainder(weights, total)
+    counts = largest_remainder(weights, total)
     parts = [] if held_out is None else [held_out.x[: counts[0]]]
     used = setting.counts(index)[1]
     for j in (int(k) for k in np.flatnonzero(counts[1:]) + 1):
