@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 
 from driftlaw.errors import InputError
+from driftlaw.numerics import words
 from driftlaw.records import Record
 
 #: Standard errors beyond which a contradiction is called clear: a normal error gets there with probability 7e-6.
@@ -169,11 +170,14 @@ class Estimate(Record):
         low, high = sorted((self.low * factor, self.high * factor))
         return replace(self, value=self.value * factor, stderr=self.stderr * abs(factor), low=low, high=high)
 
+    def text(self, digits: int = 3) -> str:
+        """Value with its 95 % interval in ASCII, or "infinite" or "unknown"."""
+        return words.interval(self.value, self.low, self.high, lambda x: words.plain(x, digits))
+
+    @property
+    def why(self) -> str:
+        """What a refused estimate lacks, in words; empty for any other."""
+        return "; ".join(self.warnings) if self.is_refused else ""
+
     def __str__(self) -> str:
-        if self.is_refused:
-            return "not given"
-        if self.is_infinite:
-            return "infinite"
-        if self.stderr == 0.0 or math.isnan(self.low):
-            return f"{self.value:.4g}"
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return self.text(4)

@@ -435,4 +435,4 @@ def test_estimates_put_together():
 )
 def test_alignment_in_words(low, high, words):
     assert words in alignment_words(Estimate((low + high) / 2, 0.1, low, high, 9, "kappa"))
-    assert "not given" in alignment_words(Estimate.refused("kappa", "why"))
+    assert "not known: why" in alignment_words(Estimate.refused("kappa", "why"))

@@ -13,9 +13,10 @@ import driftlaw as dl
 from driftlaw.auditing.verdict.columns import fisher, homogeneity
 from driftlaw.auditing.verdict.gates import Gate, limit, on_verdict, overall, read
 from driftlaw.auditing.verdict.since import since
-from driftlaw.auditing.verdict.verdict import VERDICTS, p_text
+from driftlaw.auditing.verdict.verdict import VERDICTS
 from driftlaw.errors import ConfigError
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import p_value
 
 
 def rng(*path):
@@ -217,5 +218,5 @@ def test_what_changed_since_the_last_audit(real):
 
 
 def test_no_p_value_of_zero_is_printed():
-    assert p_text(0.0) == p_text(1e-238) == "below 1e-6"
-    assert p_text(0.0123) == "0.012"
+    assert p_value(0.0) == p_value(1e-238) == "below 1e-6"
+    assert p_value(0.0123) == "0.012"

@@ -69,12 +69,14 @@ def digits(path, generations=5, alpha=0.1, seed=0, drift=1.0, name="digits", rea
         }  # fmt: skip
         modes = {str(k): normal(float(s), 0.01, "classifier") for k, s in enumerate(shares)}
         modes["entropy"] = normal(entropy, 0.01, "plug-in entropy with Miller-Madow correction")
+        real_modes = {str(k): normal(0.1, 0.01, "classifier", 400) for k in range(10)}
+        real_modes["entropy"] = normal(math.log(10), 0.01, "plug-in entropy with Miller-Madow correction")
         real_count = 800 if n == 1 else round(800 * alpha)
         lineage = Lineage(real_count, {} if n == 1 else {n - 1: 800 - real_count}, real_count)
         record = {
             "index": n, "alpha": lineage.real / 800, "fresh": alpha,
             "mixing": tuple([0.0] * (n - 1) + [1 - alpha]), "lineage": lineage, "samples": 800,
-            "divergence": divergence, "floor": floor, "modes": modes,
+            "divergence": divergence, "floor": floor, "modes": modes, "real_modes": real_modes,
             "moments": {"second_moment": normal(20 - drift * n, 0.1),
                         "second_moment_drift": normal(-0.04 * drift * n, 0.01)},
             "training": {"loss": 0.3 - 0.01 * n, "held_out_loss": 0.32 + 0.01 * n, "steps": 2000.0},

@@ -29,7 +29,8 @@ def card(page, name):
 @pytest.mark.parametrize(
     ("name", "tag"),
     [
-        ("Minkowski", "within the bound"), ("Proposition 3.1", "within the bound"), ("Theorem 3.4", "within the bound"),
+        ("Minkowski", "within the bound"), ("Proposition 3.1", "equal within noise"),
+        ("Theorem 3.4", "within the bound"),
         ("Sharp first order", "outside the bound"), ("Improved floor", "within the bound"),
         ("Theorem 4.2, as displayed", "not valid as printed"), ("TV certificate, steady state", "within the bound"),
     ],

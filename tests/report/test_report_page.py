@@ -91,7 +91,7 @@ def test_vector_study(vector_html):
     found = Page(vector_html)
     for text in ("What one step costs", "Path measures", "KL(p̂ⁿ ‖ qₙ₋₁)", "principal components",
                  "Infinite at every generation:",
-                 "Infinite at generation 1:", "Not given at generation 1: the error energy is zero.",
+                 "Infinite at generation 1:", "Not known at generation 1: the error energy is zero.",
                  "Generation 20"):  # fmt: skip
         assert text in found, text
     assert sum(tag == "img" for tag, _ in found.tags) == 0
@@ -134,7 +134,7 @@ def test_what_is_not_finite_is_never_drawn():
     infinite, refused = Estimate.infinite("m", "heavy tails"), Estimate.refused("m", "no data")
     assert figures.curve("x", measure("chi2"), {1: infinite, 2: refused}, {}, 2) is None
     chart = page.chart("x", measure("chi2"), {1: infinite, 2: report_runs.normal(1, 0.1), 3: refused}, {}, 3)
-    assert chart.notes == ("Infinite at generation 1: heavy tails.", "Not given at generation 3: no data.")
+    assert chart.notes == ("Infinite at generation 1: heavy tails.", "Not known at generation 3: no data.")
     assert chart.figure.count("<use") == figures.curve(
         "x", chart.measure, {2: report_runs.normal(1, 0.1)}, {}, 3
     ).count("<use")
@@ -178,7 +178,7 @@ def test_infinite_and_refused_are_words_in_every_table(tmp_path):
     change |= {"moments": {"second_moment_drift": Estimate.refused("ratio", "zero moment")}, "modes": {}}
     found = Page(report.build(report_runs.digits(tmp_path / "run", generations=2, record=change)))
     assert "Infinite at every generation: heavy tails." in found
-    assert "Not given at every generation: no data." in found
+    assert "Not known at every generation: no data." in found
     assert not re.search(r"\b(nan|inf)\b", " ".join(found.text), re.I)
 
 
@@ -303,13 +303,15 @@ def test_natural_order():
     assert sorted(["mode 10", "mode 2", "b", "9", "10"], key=page.natural) == ["9", "10", "b", "mode 2", "mode 10"]
 
 
-def test_real_class_shares_come_from_the_labels(image_run, monkeypatch):
+def test_real_class_shares_are_recorded_and_in_older_runs_come_from_the_labels(tmp_path, image_run, monkeypatch):
     seen = {}
     monkeypatch.setattr(figures, "classes", lambda name, columns: seen.update(columns))
     page.class_table(image_run)
-    labels = image_run.labels()
     assert list(seen) == ["real", "1", "2", "3", "4", "5"]
-    assert seen["real"]["3"] == pytest.approx(np.mean(labels == 3))
+    assert seen["real"]["3"] == 0.1
+    older = report_runs.digits(tmp_path / "older", record={"real_modes": {}})
+    page.class_table(older)
+    assert seen["real"]["3"] == pytest.approx(np.mean(older.labels() == 3))
 
 
 def test_nothing_heavy_is_loaded_and_pyplot_never():

@@ -52,7 +52,7 @@ def test_page(runs):
 def test_infinite_values_are_words(tmp_path):
     change = {"divergence": {"chi2": Estimate.infinite("tail test", "heavy tails"), "kl": report_runs.normal(1, 0.1)}}
     html = report.build_sweep({"a": report_runs.digits(tmp_path / "a", 2, record=change)})
-    assert "2 values are infinite or not given" in html
+    assert "2 values are infinite or unknown" in html
     assert "not finite" in html
     assert not re.search(r">[^<]*\b(nan|inf)\b", html)
     assert math.isinf(change["divergence"]["chi2"].value)

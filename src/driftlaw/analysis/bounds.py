@@ -248,7 +248,7 @@ def _not_in_p(run: _Run) -> str:
     found = {g.index: g.divergence["chi2"] for g in run.history}
     for words, bad in (
         ("infinite", [n for n, e in found.items() if e.is_infinite]),
-        ("not given", [n for n, e in found.items() if e.is_refused]),
+        ("unknown", [n for n, e in found.items() if e.is_refused]),
         ("of infinite variance", [n for n, e in found.items() if math.isnan(e.stderr) and not e.is_refused]),
     ):
         if bad:

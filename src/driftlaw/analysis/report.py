@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from driftlaw.theory.regimes import Regime
 FORMAT = 1
 #: Standard errors between a bound and a measurement that count as a contradiction.
 CLEARLY = 4.0
+#: Noise, relative to the numbers, up to which intervals that meet are called equal.
+ROUGH = 0.1
+#: What a comparison of a bound with a measurement comes to.
+Outcome = Literal["within", "equal", "undetermined", "outside", "says nothing", "not measured", "not valid as printed"]
 #: Reference laws of the accumulation identity in words; any other name is that of a feature map.
 REFERENCES = {"p": "L² of the target p", "mixture": "L² of the mixture of p and all generations"}
 
@@ -38,7 +42,7 @@ def reference_words(reference: str) -> str:
 def alignment_words(kappa: Estimate) -> str:
     """What an alignment means, judged by its interval."""
     if kappa.is_refused:
-        return f"alignment is not given: {'; '.join(kappa.warnings)}"
+        return f"alignment is not known: {kappa.why}"
     if kappa.low > 0.5:
         verdict = "errors of different generations point the same way and add up (systematic bias)"
     elif kappa.high < 0:
@@ -84,9 +88,35 @@ class Statement(Record):
         gap = abs(b.measured.value - b.value.value)
         return not gap <= CLEARLY * float(np.hypot(b.measured.stderr, b.value.stderr))
 
+    @property
+    def outcome(self) -> Outcome:
+        """How the measurement compares with the bound, both with their intervals.
+
+        Intervals that meet are "equal" where noise is small beside the numbers, and "undetermined" where it is not.
+        """
+        b, measured = self.bound, self.bound.measured
+        if b.note.startswith("not valid"):
+            return "not valid as printed"
+        trivial = b.side == "upper" and b.value.is_infinite
+        if b.violated or b.value.is_refused or trivial:
+            return "says nothing"
+        if measured is None or measured.is_refused:
+            return "not measured"
+        if self.beyond:
+            return "outside"
+        if measured.is_infinite:
+            return "equal" if b.value.is_infinite else "within" if b.side == "lower" else "undetermined"
+        apart = measured.low > b.value.high, measured.high < b.value.low
+        if (b.side == "lower" and apart[0]) or (b.side == "upper" and apart[1]):
+            return "within"
+        noise = float(np.hypot(measured.high - measured.low, b.value.high - b.value.low)) / 2
+        size = max(abs(measured.value), abs(b.value.value))
+        same = abs(measured.value - b.value.value) <= 1e-9 * size  # an identity on the same points
+        return "equal" if same or (not any(apart) and noise <= ROUGH * size) else "undetermined"
+
     def to_json(self) -> dict[str, Any]:
         """The document as strict JSON."""
-        place = {"generation": self.generation, "where": self.reference, "beyond": self.beyond}
+        place = {"generation": self.generation, "where": self.reference, "beyond": self.beyond, "outcome": self.outcome}
         return {**place, **self.bound.to_json()}
 
     @classmethod

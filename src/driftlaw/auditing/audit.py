@@ -38,6 +38,7 @@ from driftlaw.estimate import Estimate
 from driftlaw.measure.sketch.features import AUTO
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.sketch import Sketch
+from driftlaw.numerics.words import p_value
 from driftlaw.progress import Progress
 from driftlaw.theory.refresh import FixedFraction
 from driftlaw.theory.regimes import Regime, classify
@@ -276,7 +277,7 @@ def _floors(c: Coordinates, real: Sketch, held: Sketch | None) -> tuple[list[Est
         method = f"holdout ({held.n} rows) against real; interval: where real rows fall 95 % of the time at this size"
         if p < 0.01:
             warnings.append(
-                f"the holdout differs from the real data (drift {measured}, p = {p:.2g}): they are not one law"
+                f"the holdout differs from the real data (drift {measured}, p {p_value(p)}): they are not one law"
             )
     for i in range(1, len(c.sizes)):
         stderr, low, high = null_range(c, i)

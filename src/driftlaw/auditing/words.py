@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from driftlaw.analysis import report as bounds_report
 from driftlaw.auditing.record import Audit
-from driftlaw.estimate import Estimate
-
-
-def number(e: Estimate) -> str:
-    """Value and interval to three digits."""
-    if e.is_refused:
-        return "not given"
-    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" if e.stderr or e.low < e.high else f"{e.value:.3g}"
 
 
 def moved_words(audit: Audit) -> str:
@@ -37,14 +29,14 @@ def alpha_words(audit: Audit) -> str:
         return f"Effective alpha: {a.warnings[0] if a.warnings else 'not identifiable'}."
     extra = f" ({a.warnings[0]})" if a.warnings else ""
     if a.stderr == 0.0:
-        return f"Alpha {a.value:.3g}, given{extra}: an error lives about {number(audit.memory)} generations."
-    return f"Effective alpha {number(a)}: an error lives about {number(audit.memory)} generations."
+        return f"Alpha {a.value:.3g}, given{extra}: an error lives about {audit.memory.text()} generations."
+    return f"Effective alpha {a.text()}: an error lives about {audit.memory.text()} generations."
 
 
 def alignment_words(audit: Audit) -> str:
     """What the alignment of innovations means."""
     said = bounds_report.alignment_words(audit.alignment)
-    size = "" if audit.alignment.is_refused else f" Mean innovation {number(audit.innovation)}."
+    size = "" if audit.alignment.is_refused else f" Mean innovation {audit.innovation.text()}."
     return f"{said[0].upper()}{said[1:]}.{size}"
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
+    from driftlaw.auditing.verdict.verdict import Verdict
     from driftlaw.loop.run import Watch
     from driftlaw.progress import Progress
 
@@ -21,6 +23,8 @@ out = Console(highlight=False)
 #: Seconds between two lines of progress where there is no terminal.
 QUIET_SECONDS = 30.0
 err = Console(stderr=True, highlight=False)
+#: Columns from which a table shows intervals beside values.
+WIDE = 72
 
 
 #: What the message of an interruption advises; a verb that can be gone on with sets it.
@@ -36,6 +40,16 @@ def can_go_on(command: str) -> None:
 def print_json(document: Any) -> None:
     """Print exactly one strict JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def print_verdict(verdict: Verdict, action: str | None = None) -> None:
+    """The word, its reasons, and what to do."""
+    colour = {"clean": "green", "undetermined": "yellow"}.get(verdict.word, "bold red")
+    out.print(f"[{colour}]{verdict.word}[/] generation {verdict.generation}", soft_wrap=True)
+    for reason in verdict.reasons:
+        out.print(escape(f"  - {reason}"), soft_wrap=True)
+    out.print(escape(f"What to do: {verdict.action if action is None else action}"), soft_wrap=True)
+    out.print()
 
 
 #: Option of every verb that may build what a stored file describes.

@@ -24,6 +24,7 @@ from driftlaw.loop.step.generation import densities, score_path
 from driftlaw.loop.step.setting import MOST_SEEN, Past, Setting, law_of
 from driftlaw.loop.study import Study
 from driftlaw.measure.features import network_kinds
+from driftlaw.numerics.words import duration, mebibytes
 
 T = TypeVar("T")
 #: Solver steps of the probe where the study takes more than 100, rows of its critic and of a feature network.
@@ -94,12 +95,12 @@ class Cost:
             lines.append(f"  generation {g.index}: {g.total} rows = {g.fresh} fresh{kept}{models}")
         stock = "endless" if self.available is None else f"{self.available} available"
         lines.append(f"  fresh rows in all: {sum(g.fresh for g in self.generations)} ({stock})")
-        stages = ", ".join(f"{name} {_duration(s)}" for name, s in self.seconds.items())
+        stages = ", ".join(f"{name} {duration(s, 2)}" for name, s in self.seconds.items())
         if self.seconds:
-            lines.append(f"  about {_duration(sum(self.seconds.values()))} on this machine ({stages}; from a probe)")
+            lines.append(f"  about {duration(sum(self.seconds.values()), 2)} on this machine ({stages}; from a probe)")
         else:
             lines.append("  time not known: a dry run does not call a learner of your own")
-        lines.append(f"  about {self.disk_mib:.0f} MiB on disk")
+        lines.append(f"  about {mebibytes(self.disk_mib)} on disk")
         return "\n".join(lines)
 
 
@@ -247,9 +248,3 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -76,6 +76,7 @@ class Generation(Record):
         floor: the sample-based keys of `divergence` for real against real rows at the same n.
         moments: second_moment (E|x|^2), and relative drift of it: second_moment_drift.
         modes: weight of each mixture component or class, by name; entropy of it under "entropy" (nats).
+        real_modes: the same of real rows: exact weights of a mixture, or held-out rows by the same classifier.
         training: numbers of the fit (losses, steps); empty for closed-form learners.
         path: path measures against the training law (energies, observability); refused where no score is known.
         selection: what selection did to its training set: kept, reward_before, reward_after, selection, drift_before,
@@ -99,6 +100,7 @@ class Generation(Record):
     floor: Estimates = field(default_factory=dict)
     moments: Estimates = field(default_factory=dict)
     modes: Estimates = field(default_factory=dict)
+    real_modes: Estimates = field(default_factory=dict)
     training: Mapping[str, float] = field(default_factory=dict)
     path: PathMeasures = field(default_factory=PathMeasures)
     selection: Estimates = field(default_factory=dict)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from driftlaw.numerics.words import count
 from driftlaw.planning.plan import Plan
 
 #: What a budget is on, in words.
@@ -19,7 +20,7 @@ def shown(horizon: int, most: int) -> list[int]:
 
 def amount(fresh: float, plan: Plan) -> str:
     """Fresh data as a reader writes them."""
-    return f"{fresh:.2f}" if plan.samples == 1 else f"{round(fresh):,}".replace(",", "\u202f")
+    return f"{fresh:.2f}" if plan.samples == 1 else count(fresh)
 
 
 def answer(plan: Plan) -> str:

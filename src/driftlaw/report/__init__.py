@@ -14,10 +14,21 @@ from driftlaw.errors import InputError
 
 if TYPE_CHECKING:
     from driftlaw.auditing.record import Audit
+    from driftlaw.auditing.verdict.verdict import Verdict
     from driftlaw.loop.history import History
     from driftlaw.planning.plan import Plan
 
-__all__ = ["build", "build_audit", "build_sweep", "write", "write_audit", "write_plan", "write_report", "write_sweep"]
+__all__ = [
+    "build",
+    "build_audit",
+    "build_sweep",
+    "verdict_of",
+    "write",
+    "write_audit",
+    "write_plan",
+    "write_report",
+    "write_sweep",
+]
 
 
 def build(history: History) -> str:
@@ -33,6 +44,17 @@ def build(history: History) -> str:
     from driftlaw.report import page
 
     return page.build(history)
+
+
+def verdict_of(history: History) -> Verdict:
+    """The word for a run's last generation, judged against real data, with its reasons and what to do next.
+
+    Raises:
+        InputError: no generation is finished yet.
+    """
+    from driftlaw.report.verdict import verdict
+
+    return verdict(history)
 
 
 def write(history: History, path: str | os.PathLike[str] | None = None) -> Path:

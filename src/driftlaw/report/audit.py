@@ -11,9 +11,8 @@ from markupsafe import Markup, escape
 
 from driftlaw.auditing import words as said
 from driftlaw.auditing.record import HORIZON, Audit, GenerationAudit
-from driftlaw.auditing.verdict.verdict import p_text
 from driftlaw.estimate import Estimate
-from driftlaw.report import words
+from driftlaw.numerics.words import count, number, p_value
 from driftlaw.report.figures import audit as figures
 from driftlaw.report.figures.samples import contact_sheet, png
 from driftlaw.report.page import Fact, render
@@ -50,6 +49,7 @@ def build(audit: Audit) -> str:
         facts=_facts(audit),
         drift=figures.drift("drift", audit.drift, [g.floor for g in audit.generations], ahead),
         no_forecast=ahead[0].warnings[0] if ahead[0].is_refused else "",
+        unknown=_unknown(audit),
         innovations=figures.innovations("innovations", [g.innovation for g in audit.generations]),
         gram=None if gram is None else figures.gram("gram", np.asarray(gram)),
         last=last.index,
@@ -61,17 +61,22 @@ def build(audit: Audit) -> str:
         rows=[(g.index, g.rows) for g in audit.generations if g.rows is not None],
         sheets=list(_sheets(audit)),
         generations=audit.generations,
-        p_text=p_text,
         warnings=list(_warnings(audit)),
         numbers=list(_numbers(audit)),
     )
 
 
+def _unknown(audit: Audit) -> str:
+    """Why there is no innovation to draw, and what would give one."""
+    why = audit.generations[-1].innovation.why or "innovations are not known"
+    return f"{why[:1].upper()}{why[1:]}. Give --alpha if the fresh fraction is known, or audit more generations."
+
+
 def _study(audit: Audit) -> list[tuple[str, str]]:
     f, holdout = audit.features, audit.real["holdout"]
     return [
-        ("real data", f"{audit.real['name']}, {audit.real['n']:,} rows".replace(",", " ")),
-        ("holdout", "none" if holdout is None else f"{holdout['name']}, {holdout['n']:,} rows".replace(",", " ")),
+        ("real data", f"{audit.real['name']}, {count(audit.real['n'])} rows"),
+        ("holdout", "none" if holdout is None else f"{holdout['name']}, {count(holdout['n'])} rows"),
         ("features", f"{f['name']}, {f['measured']} measured directions of {f['dimension']}"),
     ]
 
@@ -80,8 +85,8 @@ def _facts(audit: Audit) -> list[Fact]:
     last = audit.generations[-1]
 
     def fact(name: str, e: Estimate, note: str = "") -> Fact:
-        interval = "" if e.is_refused or e.low == e.high else f"{words.number(e.low)} to {words.number(e.high)}"
-        return Fact(name, words.number(e.value), note, interval)
+        interval = "" if e.is_refused or e.low == e.high else f"{number(e.low)} to {number(e.high)}"
+        return Fact(name, number(e.value), note, interval)
 
     known = (
         ("Effective α", audit.effective_alpha, ""),
@@ -91,8 +96,8 @@ def _facts(audit: Audit) -> list[Fact]:
     )
     return [
         fact(f"Drift of generation {last.index}", last.drift),
-        Fact("Real-vs-real floor at its size", words.number(last.floor.high), "real rows stay below, 97.5 %"),
-        Fact("p that it is sampling", p_text(last.p_value.value), "over all looks and generations (Holm)"),
+        Fact("Real-vs-real floor at its size", number(last.floor.high), "real rows stay below, 97.5 %"),
+        Fact("p that it is sampling", p_value(last.p_value.value), "over all looks and generations (Holm)"),
         *(fact(name, e, note) for name, e, note in known if not e.is_refused),
         *([Fact("Regime", audit.regime.name)] if audit.regime.name != "undetermined" else []),
     ]

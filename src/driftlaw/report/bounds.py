@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from driftlaw.analysis.report import (
     Accumulation,
     BoundsReport,
+    Outcome,
     Statement,
     alignment_words,
     reference_words,
@@ -23,6 +24,7 @@ from driftlaw.analysis.report import (
 )
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
+from driftlaw.numerics.words import at_generations, generations, number
 from driftlaw.report import words
 from driftlaw.report.figures import run as figures
 from driftlaw.report.figures.svg import COLOURS, Canvas
@@ -131,9 +133,9 @@ def _sentences(found: BoundsReport) -> tuple[str, ...]:
     where = reference_words(main.reference)
     return (
         readable(f"Regime in {where}: {regime_words(main.regime)}. {reasons[:1].upper()}{reasons[1:]}."),
-        f"{alignment[:1].upper()}{alignment[1:]}. The policy remembers {words.number(float(main.memory[-1]))} "
+        f"{alignment[:1].upper()}{alignment[1:]}. The policy remembers {number(float(main.memory[-1]))} "
         f"generations of aligned error. Rebuilt from innovations and policy, Dₙ = (G Γ Gᵀ)ₙₙ agrees with the measured "
-        f"drift to a relative {words.number(main.reconstruction_error, 2)}: rounding.",
+        f"drift to a relative {number(main.reconstruction_error, 2)}: rounding.",
     )
 
 
@@ -172,17 +174,23 @@ def readable(quantity: str) -> str:
     return quantity
 
 
+#: Outcomes as a card says them, the one that matters most first.
+TAGS: dict[Outcome, str] = {
+    "outside": "outside the bound",
+    "undetermined": "undetermined",
+    "within": "within the bound",
+    "equal": "equal within noise",
+    "not measured": "not measured",
+    "says nothing": "says nothing here",
+    "not valid as printed": "not valid as printed",
+}
+
+
 def _tag(found: Sequence[Statement]) -> str:
-    if all(s.bound.note.startswith("not valid") for s in found):
-        return "not valid as printed"
-    speaking = [s for s in found if not s.bound.violated]
-    if not speaking:
-        return "says nothing here"
-    if any(s.beyond for s in speaking):
-        return "outside the bound"
-    if all(s.bound.measured is None for s in speaking):
-        return "not measured"
-    return "within the bound"
+    outcomes = {s.outcome for s in found}
+    if "undetermined" in outcomes and outcomes & {"within", "equal"} and "outside" not in outcomes:
+        return "partly undetermined"
+    return next(text for outcome, text in TAGS.items() if outcome in outcomes)
 
 
 def _badges(group: Sequence[Statement], last: int) -> tuple[Badge, ...]:
@@ -195,7 +203,7 @@ def _badges(group: Sequence[Statement], last: int) -> tuple[Badge, ...]:
         status = min((e[1] for e in entries), key=lambda x: _RANK[x])
         at = [e[0] for e in entries if e[1] == status]
         _, _, text, evidence = next(e for e in reversed(entries) if e[1] == status)
-        where = "" if status == "checked" or len(set(at)) >= last else f" {words.at_generations(at, last)}"
+        where = "" if status == "checked" or len(set(at)) >= last else f" {at_generations(at, last)}"
         reason = f" ({evidence})" if evidence else ""
         badges.append(Badge(readable(name), status, readable(f"{status}{where}: {text}{reason}")))
     return tuple(badges)
@@ -206,15 +214,18 @@ def _notes(group: Sequence[Statement], last: int) -> list[str]:
     notes = []
     for note in dict.fromkeys(b.note for b in found if b.note):
         at = [s.generation or last for s in group if s.bound.note == note]
-        where = "" if len(set(at)) == last else f" ({words.generations(at)})"
+        where = "" if len(set(at)) == last else f" ({generations(at)})"
         notes.append(readable(note[:1].upper() + note[1:]) + where + ".")
+    rough = sorted({s.generation or last for s in group if s.outcome == "undetermined"})
+    if rough:
+        notes.append(f"Undetermined {at_generations(rough, last)}: the intervals of bound and measurement meet.")
     infinite = sorted({s.generation or last for s in group if s.bound.measured and s.bound.measured.is_infinite})
     if infinite:
-        notes.append(f"The measured value is infinite {words.at_generations(infinite, last)}.")
+        notes.append(f"The measured value is infinite {at_generations(infinite, last)}.")
     for side in dict.fromkeys(b.side for b in found):
         slack = [b.slack for b in found if b.side == side and math.isfinite(b.slack) and not _infinite(b)]
         if slack:
-            low, high = (words.number(x) for x in (min(slack), max(slack)))
+            low, high = (number(x) for x in (min(slack), max(slack)))
             span = low if low == high else f"{low} to {high}"
             what = {"upper": "upper bound", "lower": "lower bound", "identity": "value"}[side]
             notes.append(f"Slack, {what} / measured: {span}.")
@@ -225,7 +236,7 @@ def _whole(s: Statement) -> Card:
     b = s.bound
     sign = {"upper": "≤", "lower": "≥", "identity": "="}[b.side]
     measured = "" if b.measured is None else f"Measured {words.estimate(b.measured)}, "
-    slack = f" Slack {words.number(b.slack)}." if math.isfinite(b.slack) and not _infinite(b) else ""
+    slack = f" Slack {number(b.slack)}." if math.isfinite(b.slack) and not _infinite(b) else ""
     note = (readable(b.note[:1].upper() + b.note[1:]) + ".",) if b.note else ()
     stated = f"{measured}stated {sign} {words.estimate(b.value)}.{slack}"
     return Card(b.name, _tag([s]), mathml(b.formula), _about(s, b.quantity), None, _badges([s], 1), (stated, *note))
@@ -269,8 +280,8 @@ def curve(name: str, title: str, group: Sequence[Statement], last: int) -> Marku
         low, high = min(values), max(values)
         room = max(1.15, (high / low) ** 0.1)
         axes.set_ylim(low / room, high * room)
-        axes.yaxis.set_major_formatter(lambda x, _: words.number(x, 2))
-        axes.yaxis.set_minor_formatter(lambda x, _: words.number(x, 2) if high / low < 8 else "")
+        axes.yaxis.set_major_formatter(lambda x, _: number(x, 2))
+        axes.yaxis.set_minor_formatter(lambda x, _: number(x, 2) if high / low < 8 else "")
         axes.tick_params(axis="y", which="minor", length=0, labelsize=8, labelcolor=COLOURS["muted"])
         if high / low < 8:
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -313,7 +324,7 @@ def gram(name: str, found: Accumulation) -> Markup:
                 if alpha >= 0.004:
                     axes.add_patch(Rectangle(*box, facecolor=COLOURS[colour], alpha=alpha, linewidth=0))
                 if len(shown) <= 7:
-                    axes.text(column, row, words.number(value, 2), ha="center", va="center", fontsize=8)
+                    axes.text(column, row, number(value, 2), ha="center", va="center", fontsize=8)
         ticks = range(0, len(shown), max(1, math.ceil(len(shown) / 10)))
         axes.set_xticks(list(ticks), [str(shown[k] - 1) for k in ticks])
         axes.set_yticks(list(ticks), [str(shown[k] - 1) for k in ticks])
@@ -343,7 +354,7 @@ def causes(name: str, found: Accumulation) -> Markup:
         axes.autoscale_view(scalex=False)
         axes.set_xlabel("step i, where the error arose")
         axes.set_ylabel("part of today's drift")
-    said = ", ".join(f"step {i}: {words.number(float(parts.attributed[-1, i]), 2)}" for i in at[-3:])
+    said = ", ".join(f"step {i}: {number(float(parts.attributed[-1, i]), 2)}" for i in at[-3:])
     return canvas.svg(name, f"Bars of the last generation's drift by the step that caused it. {said}.")
 
 
@@ -354,6 +365,6 @@ def _causes_words(found: Accumulation) -> str:
         return "The drift of the last generation is not above its noise."
     share = parts / total
     top, last = int(share.argmax()), len(share) - 1
-    most = "" if top == last else f"; the largest part, {words.number(100 * float(share[top]), 2)} %, from step {top}"
-    of_last = f"{words.number(100 * float(share[-1]), 2)} % came from the last step"
-    return f"Of the last generation's drift of {words.number(total)}, {of_last}{most}."
+    most = "" if top == last else f"; the largest part, {number(100 * float(share[top]), 2)} %, from step {top}"
+    of_last = f"{number(100 * float(share[-1]), 2)} % came from the last step"
+    return f"Of the last generation's drift of {number(total)}, {of_last}{most}."

@@ -20,9 +20,11 @@ from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
 from driftlaw.loop.store import storage_errors, write_text
+from driftlaw.numerics.words import at_generations, count, duration, mebibytes, number, p_value, percent, share
 from driftlaw.report import bounds, words
 from driftlaw.report.figures import run as figures
 from driftlaw.report.figures import samples
+from driftlaw.report.verdict import real_classes, verdict
 from driftlaw.report.vocabulary import MEASURES, TARGET, TRAINING_LAW, Measure, measure
 from driftlaw.theory.propagator import propagator
 
@@ -57,7 +59,7 @@ def environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters |= {"estimate": words.estimate, "number": words.number}
+    found.filters |= {"estimate": words.estimate, "number": number, "p_value": p_value, "share": share}
     return found
 
 
@@ -92,6 +94,7 @@ def build(history: History) -> str:
     return render(
         "run.html.j2",
         headline=headline,
+        verdict=verdict(history),
         facts=facts(history, headline.key),
         study=study(history),
         drift=sorted(divergence, key=lambda c: (c.figure is None, c.measure.key != headline.key)),
@@ -136,13 +139,13 @@ def charts(history: History, group: str, prefix: str, law: str = TARGET) -> list
     """One chart for each key of a group."""
     return [
         chart(
-            f"{prefix}-{number}",
+            f"{prefix}-{position}",
             measure(key, law),
             series(history, group, key),
             series(history, "floor", key) if group == "divergence" else {},
             len(history),
         )
-        for number, key in enumerate(keys(history, group))
+        for position, key in enumerate(keys(history, group))
     ]
 
 
@@ -156,19 +159,22 @@ def chart(
 ) -> Chart:
     """A measure's figure, and in words what the figure cannot show."""
     notes = []
-    for state, test in (("infinite", math.isinf), ("not given", math.isnan)):
+    for state, test in (("infinite", math.isinf), ("not known", math.isnan)):
         at = [i for i, e in values.items() if test(e.value)]
         why = next((w for i in at for w in values[i].warnings), "")
         if at:
-            notes.append(f"{state.capitalize()} {words.at_generations(at, last)}" + (f": {why}." if why else "."))
+            notes.append(f"{state.capitalize()} {at_generations(at, last)}" + (f": {why}." if why else "."))
     open_ended = [i for i, e in values.items() if math.isfinite(e.value) and math.isinf(e.high)]
     if open_ended:
-        notes.append(f"The interval has no upper end {words.at_generations(open_ended, last)}.")
+        notes.append(f"The interval has no upper end {at_generations(open_ended, last)}.")
     if level is not None:
         notes.append(f"Dotted: {level[1]}.")
-    final = values[max(values)]
-    judged = words.verdict(m, final, floor.get(max(values))) if floor else "unknown"
-    labels = {"worse": "outside the floor", "within": "within the floor", "better": "past the floor, better side"}
+    final, real = values[max(values)], floor.get(max(values))
+    judged = words.verdict(m, final, real) if floor else "unknown"
+    crowded = judged == "worse" and m.better == "real" and real is not None and final.low > real.high
+    if m.beyond and (judged == "beyond" or crowded):
+        notes.append(f"Past real data: {m.beyond}.")
+    labels = {"worse": "outside the floor", "within": "within the floor", "beyond": "past the floor"}
     return Chart(m, figures.curve(name, m, values, floor, last, level), tuple(notes), labels.get(judged, ""))
 
 
@@ -176,7 +182,8 @@ def entropy_chart(history: History) -> Chart:
     """Entropy of the class weights, with its largest possible value."""
     count = len(history.generations[-1].modes) - 1
     level = (math.log(count), f"ln {count}, all {count} classes equally often") if count > 1 else None
-    return chart("entropy", measure("entropy"), series(history, "modes", "entropy"), {}, len(history), level)
+    real = {g.index: g.real_modes["entropy"] for g in history if "entropy" in g.real_modes}
+    return chart("entropy", measure("entropy"), series(history, "modes", "entropy"), real, len(history), level)
 
 
 def natural(name: str) -> tuple[tuple[bool, float, str], ...]:
@@ -190,9 +197,8 @@ def class_table(history: History) -> Markup | None:
     if not names:
         return None
     columns: dict[str, dict[str, float]] = {}
-    real, classes = history.labels(), history.manifest.get("classes") or []
-    if real is not None and len(real) and set(names) <= set(classes):
-        columns["real"] = {name: float(np.mean(real == classes.index(name))) for name in names}
+    if real := real_classes(history):
+        columns["real"] = {name: real[name].value for name in names if name in real}
     for n in figures.thin(len(history), figures.MOST_CELLS):
         modes = history[n].modes
         columns[str(n)] = {name: modes[name].value for name in names if name in modes}
@@ -243,7 +249,7 @@ def memory_words(history: History) -> str:
         return "Nothing is forgotten: every error ever made is fully present in the last generation."
     counted = "One generation's error" if alive == 1 else f"{alive} generations' errors"
     return (
-        f"Of the first error, {words.number(100 * float(last[0]), 2)} % of the energy is left in generation {len(G2)}. "
+        f"Of the first error, {number(100 * float(last[0]), 2)} % of the energy is left in generation {len(G2)}. "
         f"{counted} still {'has' if alive == 1 else 'have'} at least 1 % of the energy there."
     )
 
@@ -267,30 +273,23 @@ def facts(history: History, key: str | None) -> list[Fact]:
             found.append(_number_fact("Real-vs-real floor of it", floor, m.unit))
     drift = last.moments.get("second_moment_drift")
     if drift is not None:
-        interval = f"{words.percent(drift.low)} to {words.percent(drift.high)}" if drift.stderr else ""
-        found.append(Fact("Second moment against real", words.percent(drift.value), "", interval))
+        interval = f"{percent(drift.low)} to {percent(drift.high)}" if drift.stderr else ""
+        found.append(Fact("Second moment against real", percent(drift.value), "", interval))
     if "entropy" in last.modes:
         found.append(_number_fact("Entropy of class weights", last.modes["entropy"], "nats"))
     fresh = sum(g.lineage.fresh for g in history)
-    found.append(Fact("Fresh real rows used", f"{fresh:,}".replace(",", " "), "over all generations"))
+    found.append(Fact("Fresh real rows used", count(fresh), "over all generations"))
     seconds, memory = spent(history)
     if seconds:
         found.append(Fact("Time", duration(seconds), "all stages"))
     if memory:
-        found.append(Fact("Peak memory", f"{memory:,.0f} MiB".replace(",", " ")))
+        found.append(Fact("Peak memory", mebibytes(memory)))
     return found
 
 
 def _number_fact(name: str, e: Estimate, unit: str) -> Fact:
-    interval = f"{words.number(e.low)} to {words.number(e.high)}" if e.stderr != 0 and math.isfinite(e.low) else ""
-    return Fact(name, words.number(e.value), unit, interval)
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+    interval = f"{number(e.low)} to {number(e.high)}" if e.stderr != 0 and math.isfinite(e.low) else ""
+    return Fact(name, number(e.value), unit, interval)
 
 
 def _is_memory(stage: str) -> bool:
@@ -311,13 +310,13 @@ def _table(rows: Iterable[Mapping[str, float]], text: Any) -> tuple[list[str], l
 
 def timings(history: History) -> tuple[list[str], list[list[str]]]:
     """Columns and one row per generation."""
-    columns, rows = _table(history.timings, lambda k, v: f"{v:,.0f} MiB" if _is_memory(k) else duration(v))
+    columns, rows = _table(history.timings, lambda k, v: mebibytes(v) if _is_memory(k) else duration(v))
     return [c.replace("_mib", "").replace("_", " ") for c in columns], rows
 
 
 def training(history: History) -> tuple[list[str], list[list[str]]]:
     """Columns and one row per generation of the numbers of the fit."""
-    columns, rows = _table([g.training for g in history], lambda k, v: words.number(v, 4))
+    columns, rows = _table([g.training for g in history], lambda k, v: number(v, 4))
     return [c.replace("_", " ") for c in columns], rows
 
 

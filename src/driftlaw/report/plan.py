@@ -11,9 +11,10 @@ import numpy as np
 from markupsafe import Markup
 
 from driftlaw.loop.store import write_json
+from driftlaw.numerics.words import number
 from driftlaw.planning.describe import amount, answer, basis
 from driftlaw.planning.plan import Plan
-from driftlaw.report import page, words
+from driftlaw.report import page
 from driftlaw.report.figures.run import generation_axis, logarithmic
 from driftlaw.report.figures.svg import COLOURS, Canvas
 
@@ -90,10 +91,8 @@ def build(plan: Plan) -> str:
         notes=plan.notes,
         plan=plan,
         figures=(schedule_figure(plan), drift_figure(plan), frontier_figure(plan)),
-        rows=[
-            (n + 1, f"{a:.3f}", words.number(d)) for n, (a, d) in enumerate(zip(plan.schedule, plan.drift, strict=True))
-        ],
-        frontier=[(amount(p.fresh, plan), words.number(p.constant), words.number(p.best)) for p in plan.frontier],
+        rows=[(n + 1, f"{a:.3f}", number(d)) for n, (a, d) in enumerate(zip(plan.schedule, plan.drift, strict=True))],
+        frontier=[(amount(p.fresh, plan), number(p.constant), number(p.best)) for p in plan.frontier],
         unit=plan.unit,
     )
 

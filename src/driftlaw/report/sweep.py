@@ -16,6 +16,7 @@ import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.loop.history import History
+from driftlaw.numerics.words import number
 from driftlaw.report import page, words
 from driftlaw.report.figures import run as figures
 from driftlaw.report.vocabulary import HEADLINE, MEASURES, Measure, measure
@@ -73,9 +74,7 @@ def build(histories: Mapping[str, History], links: Mapping[str, str]) -> str:
         m = measure(key)
         spreads = {g.label: g.spread(group, key) for g in groups}
         lines = {label: (at, mean, sd) for label, (at, mean, sd, _) in spreads.items() if at}
-        notes = tuple(
-            f"{label}: {bad} values are infinite or not given." for label, (*_, bad) in spreads.items() if bad
-        )
+        notes = tuple(f"{label}: {bad} values are infinite or unknown." for label, (*_, bad) in spreads.items() if bad)
         figure = figures.many_curves(f"sweep-{len(charts)}", m, lines, last) if lines else None
         charts.append(page.Chart(m, figure, notes))
         columns.append((m, spreads))
@@ -102,7 +101,7 @@ def _cell(spread: tuple[list[int], np.ndarray, np.ndarray, int]) -> str:
     at, mean, deviation, _ = spread
     if not at:
         return "not finite"
-    return words.number(float(mean[-1])) + (f" ± {words.number(float(deviation[-1]), 2)}" if deviation[-1] > 0 else "")
+    return number(float(mean[-1])) + (f" ± {number(float(deviation[-1]), 2)}" if deviation[-1] > 0 else "")
 
 
 def _lead(groups: Sequence[Group], finished: Mapping[str, History], total: int) -> str:

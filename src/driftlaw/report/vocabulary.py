@@ -22,7 +22,7 @@ class Measure:
         name: in words.
         symbol: in symbols, empty if the words are the usual name.
         unit: "nats", or empty for none.
-        better: which direction means less drift.
+        better: which direction means less drift; "real" where both ways from real data mean more.
         meaning: one sentence: what it measures and what its ends mean.
         bounded: whether it lies in [0, 1], so that the axis shows all of it.
     """
@@ -31,7 +31,7 @@ class Measure:
     name: str
     symbol: str = ""
     unit: str = ""
-    better: Literal["lower", "higher", "neither"] = "neither"
+    better: Literal["lower", "higher", "real", "neither"] = "neither"
     meaning: str = ""
     bounded: bool = False
 
@@ -50,13 +50,30 @@ class Measure:
     @property
     def direction(self) -> str:
         """The direction in words."""
-        return {"lower": "lower is better", "higher": "higher is better", "neither": ""}[self.better]
+        names = {"lower": "lower is better", "higher": "higher is better", "real": "best where real data are"}
+        return names.get(self.better, "")
+
+    @property
+    def beyond(self) -> str:
+        """What it means to lie past real data on the side that looks better (for "real": above them), if known."""
+        return _BEYOND.get(self.key, "")
 
     def against(self, law: str) -> Measure:
         """The same measure with the law that it compares against filled in."""
         return replace(self, symbol=self.symbol.replace("{p}", law), meaning=self.meaning.replace("{p}", law))
 
 
+#: Measures that look better than real data do, and what that means: never that the model is better than real.
+_BEYOND = dict.fromkeys(
+    ("mmd2", "kid", "frechet", "energy", "chi2_lower"), "closer to real rows than other real rows: look for copies"
+) | {
+    "precision": "samples keep to the dense parts of the real data",
+    "recall": "samples spread wider than real data",
+    "density": "samples crowd where real data are dense",
+    "coverage": "closer to real rows than other real rows: look for copies",
+    "diversity": "samples spread wider than real data",
+    "effective_number": "samples spread wider than real data",
+}
 _MEASURES = [
     Measure(
         "kl",
@@ -166,7 +183,7 @@ _MEASURES = [
         "Density",
         "",
         "",
-        "higher",
+        "real",
         "Real neighbourhoods around each generated row, about 1 for real data; above 1 when samples crowd.",
     ),
     Measure(
@@ -209,7 +226,7 @@ _MEASURES = [
         "Mean distance of two samples",
         "",
         "",
-        "higher",
+        "real",
         "In units of the features. Falls when variety is lost, rises with noise.",
     ),
     Measure(
@@ -217,7 +234,7 @@ _MEASURES = [
         "Effective number of distinct samples",
         "",
         "",
-        "higher",
+        "real",
         "How many equally likely, well separated kinds the samples amount to. Falls when they crowd.",
     ),
     Measure(
@@ -268,7 +285,7 @@ _MEASURES = [
         "Entropy of the class weights",
         "H",
         "nats",
-        "neither",
+        "real",
         "Falls towards 0 when the samples crowd into few classes.",
     ),
     Measure(

@@ -1,22 +1,21 @@
-"""A run in words: numbers as a reader writes them, verdicts against the floor, the headline, the warnings."""
+"""A run in words: verdicts against the floor, the headline, the warnings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from driftlaw.estimate import Estimate
 from driftlaw.loop.history import History
 from driftlaw.loop.record import Generation
+from driftlaw.numerics.words import at_generations, generations, interval, number, percent
 from driftlaw.report.vocabulary import HEADLINE, Measure, measure
 
 GROUPS = ("divergence", "one_step", "floor", "moments", "modes", "path")
 
-Verdict = Literal["worse", "within", "better", "unknown"]
-
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+Verdict = Literal["worse", "within", "beyond", "unknown"]
 
 
 def estimates(g: Generation, group: str) -> dict[str, Estimate]:
@@ -24,67 +23,9 @@ def estimates(g: Generation, group: str) -> dict[str, Estimate]:
     return dict(getattr(g, group).items())
 
 
-def number(x: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, a real minus sign and a power of ten where it is needed.
-
-    Example:
-        >>> number(-0.000012345), number(29.2), number(float("inf")), number(float("nan"))
-        ('−1.23 × 10⁻⁵', '29.2', 'infinite', 'not given')
-    """
-    if math.isnan(x):
-        return "not given"
-    if math.isinf(x):
-        return "infinite" if x > 0 else "minus infinite"
-    if x == 0:
-        return "0"
-    mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
-    if -4 <= int(exponent) < 6:
-        text = f"{x:.{max(0, digits - 1 - int(exponent))}f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    else:
-        trimmed = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        text = f"{trimmed} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
-    return text.replace("-", "−")
-
-
-def percent(x: float) -> str:
-    """A signed percentage, or the word for a number that is none."""
-    return f"{x:+.1%}".replace("-", "−").replace("%", " %") if math.isfinite(x) else number(x)
-
-
 def estimate(e: Estimate) -> str:
-    """Value with its 95 % interval, or a word."""
-    if e.is_refused or e.is_infinite or e.stderr == 0.0 or math.isnan(e.low):
-        return number(e.value)
-    return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
-
-
-def ranges(indices: Iterable[int]) -> str:
-    """Generations as a reader lists them.
-
-    Example:
-        >>> ranges([1, 2, 3, 5])
-        '1–3, 5'
-    """
-    runs: list[list[int]] = []
-    for i in sorted(set(indices)):
-        if runs and i == runs[-1][1] + 1:
-            runs[-1][1] = i
-        else:
-            runs.append([i, i])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
-
-
-def generations(indices: Iterable[int]) -> str:
-    """``generation 3`` or ``generations 1–3, 5``."""
-    found = sorted(set(indices))
-    return f"generation{'s' if len(found) != 1 else ''} {ranges(found)}"
-
-
-def at_generations(indices: Iterable[int], last: int) -> str:
-    """``at every generation`` or ``at generations 1–3, 5``."""
-    found = sorted(set(indices))
-    return "at every generation" if len(found) == last > 1 else f"at {generations(found)}"
+    """Value with its 95 % interval as a page writes it, or a word."""
+    return interval(e.value, e.low, e.high, number)
 
 
 def policy(config: Mapping[str, Any]) -> str:
@@ -107,16 +48,19 @@ def _plain(value: Any) -> str:
 
 
 def verdict(m: Measure, value: Estimate, floor: Estimate | None) -> Verdict:
-    """Where an interval lies relative to the floor's; without a floor 0 is the reference of a lower-is-better one."""
+    """Where an interval lies relative to the floor's; without a floor 0 is the reference of a lower-is-better one.
+
+    Beyond the floor on the side that looks better is no praise: nothing is nearer to real data than real data.
+    """
     if value.is_refused or m.better == "neither" or (floor is not None and not math.isfinite(floor.value)):
         return "unknown"
     low, high = (floor.low, floor.high) if floor else (0.0, 0.0)
-    if floor is None and m.better == "higher":
+    if floor is None and m.better != "lower":
         return "unknown"
     above, below = value.low > high, value.high < low
     if not above and not below:
         return "within"
-    return "worse" if above == (m.better == "lower") else "better"
+    return "worse" if m.better == "real" or above == (m.better == "lower") else "beyond"
 
 
 @dataclass(frozen=True)
@@ -139,7 +83,7 @@ def headline(history: History) -> Headline:
     key = next((k for k in HEADLINE if k in last.divergence and math.isfinite(last.divergence[k].value)), None)
     lead = f"{opening} {_drift(history, key) if key else 'no finite measure of drift was recorded.'}"
     return Headline(
-        title, lead, tuple(s for s in (_others(last), _infinite(history), _moment(last), _entropy(history)) if s), key
+        title, lead, tuple(s for s in (_others(last), _infinite(history), _moment(last), _entropy(last)) if s), key
     )
 
 
@@ -152,10 +96,8 @@ def _drift(history: History, key: str) -> str:
         reference = f"the real-vs-real floor of {estimate(floor)}" if floor else "0"
         return f"no drift is visible: the {m.inline} is {estimate(value)}{unit}, which cannot be told from {reference}."
     text = f"the measured drift ({m.inline}) is {estimate(value)}{unit}"
-    if state == "better":
-        return (
-            f"{text}, below the real-vs-real floor of {estimate(floor)}: look for copied data." if floor else f"{text}."
-        )
+    if state == "beyond" and floor:
+        return f"{text}, below the real-vs-real floor of {estimate(floor)}: {m.beyond or 'look for copies'}."
     if floor is None:
         return f"{text}; 0 would mean that the model equals the target."
     if state == "unknown":
@@ -209,15 +151,19 @@ def _moment(last: Generation) -> str:
     return f"The second moment has {'grown' if drift.value > 0 else 'shrunk'} by {percent(abs(drift.value))[1:]}."
 
 
-def _entropy(history: History) -> str:
-    found = [g.modes["entropy"] for g in history if "entropy" in g.modes]
-    if len(found) < 2 or not all(math.isfinite(e.value) for e in (found[0], found[-1])):
+def _entropy(last: Generation) -> str:
+    """The entropy of the class weights, judged against real data; without them it is only said."""
+    found, real = last.modes.get("entropy"), last.real_modes.get("entropy")
+    if found is None or not math.isfinite(found.value):
         return ""
-    first, last = found[0], found[-1]
-    if last.low <= first.high and first.low <= last.high:
-        return f"The entropy of the class weights did not move visibly ({number(last.value)} nats)."
-    moved = "fell" if last.value < first.value else "rose"
-    return f"The entropy of the class weights {moved} from {number(first.value)} to {number(last.value)} nats."
+    if real is None:
+        return f"The entropy of the class weights is {estimate(found)} nats; that of real data was not recorded."
+    said = f"{estimate(found)} nats, real data {estimate(real)}"
+    if found.high < real.low:
+        return f"The entropy of the class weights is below that of real data: {said}."
+    if found.low > real.high:
+        return f"The entropy of the class weights is above that of real data: {said}."
+    return f"The entropy of the class weights cannot be told from that of real data: {said}."
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import yaml
 from driftlaw.auditing.verdict.verdict import VERDICTS
 from driftlaw.errors import ConfigError, nearest
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import interval
 from driftlaw.records import Record
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def limit(gate: Gate, e: Estimate, size: bool = False) -> Decision:
     low, high = e.low, e.high
     if size:
         low, high = (0.0 if low < 0 < high else min(abs(low), abs(high))), max(abs(low), abs(high))
-    said = f"{gate.name} {abs(e.value) if size else e.value:.3g} [{low:.3g}, {high:.3g}]"
+    said = f"{gate.name} {interval(abs(e.value) if size else e.value, low, high)}"
     above, below = gate.fail_above, gate.pass_below
     floor, top = gate.fail_below, gate.pass_above
     if below is not None and above is None:

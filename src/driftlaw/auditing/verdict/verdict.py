@@ -23,14 +23,13 @@ from driftlaw.auditing.rows import RowMeasures
 from driftlaw.auditing.verdict.columns import MOST_NAMES, ColumnAudit
 from driftlaw.auditing.verdict.looks import Looks
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import share
 from driftlaw.records import Record
 
 #: The words, worst first.
 VERDICTS = ("broken", "copied", "collapsed", "drifted", "undetermined", "clean")
 #: Level over all looks and generations.
 LEVEL = 0.05
-#: p-values below this are not told apart: the approximations behind them do not reach further.
-SMALLEST_P = 1e-6
 #: Variance, recall (of its floor) and category mass beyond which a loss is called a collapse.
 LOST_VARIANCE, LOST_RECALL, LOST_MASS = 0.5, 0.5, 0.05
 #: Share of a column's rows beyond which it is broken, and of rows that sit on real ones beyond which a set is copied.
@@ -102,7 +101,7 @@ def findings(
     if looks.copies is not None and looks.copies < LEVEL and rows is not None:
         e = rows.near_duplicates
         word = "copied" if e.low > COPIED else "drifted"
-        found.append(Finding(word, "copies", "", f"{_share(e)} of rows sit on real training rows", looks.copies))
+        found.append(Finding(word, "copies", "", f"{share(e.value)} of rows sit on real training rows", looks.copies))
     if looks.recall is not None and looks.recall < LEVEL and rows is not None:
         low, floor = rows.recall.value, rows.recall_floor.value
         word = "collapsed" if rows.recall.high < LOST_RECALL * floor else "drifted"
@@ -117,7 +116,7 @@ def findings(
     if looks.mean < LEVEL:
         moved = [f for f in changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
         which = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved) or "no single feature stands out"
-        found.append(Finding("drifted", "mean", "", f"means moved: drift {_size(drift)} ({which})", looks.mean))
+        found.append(Finding("drifted", "mean", "", f"means moved: drift {drift.text()} ({which})", looks.mean))
     return tuple(sorted(found, key=lambda f: (VERDICTS.index(f.word), f.p)))
 
 
@@ -183,7 +182,7 @@ def _of_column(c: ColumnAudit, p: float) -> list[Finding]:
     out = []
     if not c.missing.is_refused and c.missing.low > c.real_missing.high:
         word = "broken" if c.missing.value - c.real_missing.value > BROKEN else "drifted"
-        out.append(finding(word, f"{c.name}: {_share(c.missing)} missing (real {_share(c.real_missing)})"))
+        out.append(finding(word, f"{c.name}: {share(c.missing.value)} missing (real {share(c.real_missing.value)})"))
     if c.new:
         total = sum(share for _, share in c.new) if len(c.new) < MOST_NAMES else c.tails.value
         word = "broken" if total > BROKEN else "drifted"
@@ -229,9 +228,9 @@ def _moved(c: ColumnAudit, p: float) -> Finding:
     elif not c.shift.is_refused and abs(c.shift.value) > 0.1 and (c.shift.low > 0 or c.shift.high < 0):
         text = f"shifted by {c.shift.value:+.2g}σ"
     elif c.tails.low > 0.02 or c.tails.high < 0.02:
-        text = f"{_share(c.tails)} of values in the real 2 % tails"
+        text = f"{share(c.tails.value)} of values in the real 2 % tails"
     elif c.inner.low > 0.5 or c.inner.high < 0.5:
-        text = f"{_share(c.inner)} of values between the real quartiles"
+        text = f"{share(c.inner.value)} of values between the real quartiles"
     return Finding(word, "columns", c.name, f"{c.name}: {text}", p)
 
 
@@ -239,16 +238,3 @@ def _dated(f: Finding, i: int, found: Sequence[Sequence[Finding]]) -> str:
     """The reason, with the generation it first appeared in."""
     first = next(k for k, others in enumerate(found) if any((o.look, o.subject) == (f.look, f.subject) for o in others))
     return f.text if first == i else f"{f.text}, since generation {first + 1}"
-
-
-def _share(e: Estimate) -> str:
-    return f"{e.value:.2%}" if 0 < e.value < 0.01 else f"{e.value:.0%}"
-
-
-def _size(e: Estimate) -> str:
-    return "not given" if e.is_refused else f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
-
-
-def p_text(p: float) -> str:
-    """A p-value as it may be printed: never 0, and no smaller than its approximation can vouch for."""
-    return f"below {SMALLEST_P:.0e}".replace("e-0", "e-") if p < SMALLEST_P else f"{p:.2g}"

@@ -15,13 +15,12 @@ from driftlaw.auditing.record import Audit
 from driftlaw.auditing.verdict.gates import EXIT, Gate, overall
 from driftlaw.auditing.verdict.gates import read as read_gates
 from driftlaw.auditing.verdict.since import since
-from driftlaw.auditing.verdict.verdict import p_text
 from driftlaw.auditing.words import dynamics_words, moved_words
-from driftlaw.cli.console import err, out, print_json, progressing
+from driftlaw.cli.console import err, out, print_json, print_verdict, progressing
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import ConfigError
-from driftlaw.estimate import Estimate
 from driftlaw.files import storage_errors
+from driftlaw.numerics.words import p_value
 
 LEGEND = (
     "drift is a lower bound of χ² against the real law; 97.5 % of real sets of that size stay below the floor; "
@@ -157,23 +156,14 @@ def _write(found: Audit, directory: Path) -> Path:
     return pages.write_audit(found, directory / "report.html")
 
 
-def _interval(e: Estimate) -> str:
-    return "not given" if e.is_refused else f"{e.value:.2g} \\[{e.low:.2g}, {e.high:.2g}]"
-
-
 def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     verdict = found.verdict
-    colour = {"clean": "green", "undetermined": "yellow"}.get(verdict.word, "bold red")
-    out.print(f"[{colour}]{verdict.word}[/] generation {verdict.generation}", soft_wrap=True)
-    for reason in verdict.reasons:
-        out.print(escape(f"  - {reason}"), soft_wrap=True)
     action = verdict.action
     if directory is not None:
         action = action.replace("--from DIR", f"--from {directory}").removesuffix(
             ", with DIR the folder of this audit."
         )
-    out.print(escape(f"What to do: {action}"), soft_wrap=True)
-    out.print()
+    print_verdict(verdict, action)
     table = Table(box=None, pad_edge=False)
     heads = ["gen.", "rows", "drift", "floor", "p", "innovation"]
     if all(g.innovation.is_refused for g in found.generations[1:]):
@@ -181,9 +171,9 @@ def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     for name in heads:
         table.add_column(name, no_wrap=True, justify="left" if name in {"drift", "innovation"} else "right")
     for g in found.generations:
-        p = p_text(g.p_value.value).replace("below ", "<")
+        p = p_value(g.p_value.value).replace("below ", "<")
         mark = "[bold]" if g.exceeds_floor else ""
-        drift, added = _interval(g.drift), "" if g.innovation.is_refused else _interval(g.innovation)
+        drift, added = escape(g.drift.text(2)), "" if g.innovation.is_refused else escape(g.innovation.text(2))
         cells = (str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
         table.add_row(*cells[: len(heads)])
     out.print(table)
@@ -196,8 +186,8 @@ def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     else:
         last = len(found.generations)
         given = [(h, e) for h, e in enumerate(ahead, 1) if not e.is_refused]
-        texts = "; ".join(f"generation {last + h}: {_interval(e)}" for h, e in given)
-        out.print(f"Forecast if nothing changes: {texts}.", soft_wrap=True)
+        texts = "; ".join(f"generation {last + h}: {e.text(2)}" for h, e in given)
+        out.print(escape(f"Forecast if nothing changes: {texts}."), soft_wrap=True)
     notes = [(w, "") for w in found.warnings] + [
         (w, f"generation {g.index}: ") for g in found.generations for w in g.warnings
     ]

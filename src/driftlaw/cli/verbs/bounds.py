@@ -12,18 +12,34 @@ from rich.table import Table
 
 from driftlaw import report as pages
 from driftlaw.analysis.bounds import analyse
-from driftlaw.analysis.report import BoundsReport, Statement, alignment_words, reference_words, regime_words
-from driftlaw.cli.console import Trust, err, out, print_json
+from driftlaw.analysis.report import (
+    BoundsReport,
+    Outcome,
+    Statement,
+    alignment_words,
+    reference_words,
+    regime_words,
+)
+from driftlaw.cli.console import WIDE, Trust, err, out, print_json
 from driftlaw.loop.history import load
 from driftlaw.loop.run import use_threads_of
-from driftlaw.theory.bounds import Assumption
+from driftlaw.numerics.words import plain
 
-MARKS = {"checked": "✓", "not checkable from data": "?", "violated": "✗"}
+SIGNS = {"upper": "≤", "lower": "≥", "identity": "="}
 #: Where drift is measured; path statements compare laws at t0.
-SHORT = {"p": "L²(p)", "mixture": "L²(mix)", "": "t0"}
+SHORT = {"p": "L²(p)", "mixture": "L²(mix)"}
+#: Names that are long in a table.
+BRIEF = (("Proposition", "Prop."), ("Theorem", "Thm"), ("Equality for consistent fields", "Equality, consistent"),
+         ("TV certificate, early stopping", "TV certificate"), ("Gradient bound", "Gradient"))  # fmt: skip
+#: Outcomes, the one that matters most first: two bounds of one quantity share a row.
+RANK: tuple[Outcome, ...] = (
+    "outside", "undetermined", "within", "equal", "not measured", "says nothing", "not valid as printed",
+)  # fmt: skip
 LEGEND = (
-    "assumptions: ✓ checked, ? not checkable from data, ✗ violated (the statement then says nothing); slack is bound / "
-    "measured; !! the measured value is beyond the bound by more than 4 standard errors; intervals of bounds: --json"
+    "within: the whole interval of the measured value is on the right side of the bound. equal: the intervals meet, "
+    "and noise is small. undetermined: they meet, or nearly, and noise rules. outside: beyond by more than 4 standard "
+    "errors. ? rests on assumptions that these data cannot check; ✗ says nothing: an assumption is violated. "
+    "Intervals of bounds, slack and every assumption: --json and the report."
 )
 
 
@@ -54,50 +70,62 @@ def bounds(
         if found.at(n):
             out.print(f"[bold]{'Whole run' if n is None else f'Generation {n}'}[/]")
             out.print(_table(found.at(n)))
-    out.print(LEGEND, soft_wrap=True)
+    out.print(LEGEND)
+    _print_assumptions(found.statements)
     _print_regime(found)
     out.print(f"report {page}", soft_wrap=True)
 
 
 def _table(statements: Iterable[Statement]) -> Table:
     """One row for each statement; a lower and an upper bound of one name share theirs."""
-    table = Table("statement", "in", "measured", "lower", "upper", "slack", "assumptions", box=None, pad_edge=False)
+    wide = out.width >= WIDE
+    table = Table(box=None, pad_edge=False)
+    for name in ("statement", "measured", "bound", "outcome"):
+        table.add_column(name, no_wrap=name != "statement", overflow="fold")
     rows: dict[tuple[str, str], list[Statement]] = {}
     for s in statements:
         rows.setdefault((s.reference, s.bound.name), []).append(s)
     for (reference, name), group in rows.items():
-        found = [s.bound for s in group]
-        measured = found[0].measured
-        low, high = (
-            " ".join("-" if b.value.is_refused else f"{b.value.value:.4g}" for b in found if b.side != side)
-            for side in ("upper", "lower")
-        )
-        slack = [f"{b.slack:.3g}" for b in found if b.slack == b.slack]
-        short = name.replace("Proposition", "Prop.").replace("Theorem", "Thm")
-        cells = (short, SHORT.get(reference, reference), "" if measured is None else str(measured))
-        wrong = " !!" if any(s.beyond and not s.bound.violated for s in group) else ""
-        marks = compact(dict.fromkeys(a for b in found for a in b.assumptions)) + wrong
-        table.add_row(*(escape(c) for c in (*cells, low, high, " ".join(slack), marks)))
+        measured = group[0].bound.measured
+        short = name
+        for long, brief in BRIEF:
+            short = short.replace(long, brief)
+        where = SHORT.get(reference, reference)
+        bound = " ".join(f"{SIGNS[s.bound.side]} {plain(s.bound.value.value)}" for s in group)
+        shown = "" if measured is None else measured.text() if wide else plain(measured.value)
+        cells = (f"{short}, {where}" if where else short, shown, bound, _outcome(group))
+        table.add_row(*(escape(c) for c in cells))
     return table
 
 
-def compact(assumptions: Iterable[Assumption]) -> str:
-    """Assumptions by status in one line."""
-    groups: dict[str, list[str]] = {}
-    for a in assumptions:
-        groups.setdefault(MARKS[a.status], []).append(a.name)
-    return "; ".join(f"{mark} {' '.join(names)}" for mark, names in groups.items()) or "none needed"
+def _outcome(group: Iterable[Statement]) -> str:
+    """The outcome of a row, with a mark for what it rests on."""
+    s = min(group, key=lambda s: RANK.index(s.outcome))
+    if s.outcome == "outside":
+        return "outside !!"
+    if s.bound.violated:
+        return f"✗ {', '.join(s.bound.violated)}"
+    open_ended = any(a.status != "checked" for a in s.bound.assumptions) and s.outcome in ("within", "equal")
+    word = "not as printed" if s.outcome == "not valid as printed" else s.outcome
+    return f"{word} ?" if open_ended else word
+
+
+def _print_assumptions(statements: Iterable[Statement]) -> None:
+    """Every assumption once that is not checked, with what it says."""
+    for status, mark in (("not checkable from data", "?"), ("violated", "✗")):
+        found = {a.name: a.text for s in statements for a in s.bound.assumptions if a.status == status}
+        if found:
+            out.print(escape(f"{mark} {status}: " + "; ".join(f"{name}: {text}" for name, text in found.items())))
 
 
 def _print_regime(found: BoundsReport) -> None:
     main = found.main
     where = reference_words(main.reference)
-    out.print(f"regime ({where}): {regime_words(main.regime)}", soft_wrap=True)
+    out.print(escape(f"regime ({where}): {regime_words(main.regime)}"))
     for reason in main.regime.evidence:
-        out.print(f"  {escape(reason)}", soft_wrap=True)
-    out.print(escape(alignment_words(main.alignment)), soft_wrap=True)
+        out.print(f"  {escape(reason)}")
+    out.print(escape(alignment_words(main.alignment)))
     out.print(
-        f"accumulation identity: D_n = G Γ Gᵀ to a relative error of {main.reconstruction_error:.1e}; "
-        f"effective memory {main.memory[-1]:.3g} generations",
-        soft_wrap=True,
+        f"accumulation identity: D_n = G Γ Gᵀ to a relative error of {plain(main.reconstruction_error, 2)}; "
+        f"effective memory {plain(float(main.memory[-1]))} generations"
     )

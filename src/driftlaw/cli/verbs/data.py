@@ -110,7 +110,7 @@ def _lines(found: Checked) -> list[tuple[str, str]]:
         seen = found.columns[column.name]
         facts = [f"{column.kind}{f', {column.unit}' if column.unit else ''} ({column.stored})"]
         if seen.low <= seen.high:
-            facts.append(f"[{seen.low:.6g}, {seen.high:.6g}]")
+            facts.append(f"from {seen.low:.6g} to {seen.high:.6g}")
         if column.kind == "text":
             shown = ", ".join(sorted(seen.categories, key=lambda c: -seen.categories[c])[:3])
             facts.append(f"{len(seen.categories):,} categories: {shown}{' ...' if len(seen.categories) > 3 else ''}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from driftlaw.cli.console import Trust, can_go_on, err, out, print_json, watching
+from driftlaw.cli.console import WIDE, Trust, can_go_on, err, out, print_json, print_verdict, watching
 from driftlaw.cli.options import free_directory, setting, study_from
 from driftlaw.estimate import Estimate
 from driftlaw.loop import run as loop
@@ -23,6 +22,7 @@ from driftlaw.loop.cost import Cost, cost
 from driftlaw.loop.history import History, load
 from driftlaw.loop.record import Generation
 from driftlaw.loop.store import RunDirectory
+from driftlaw.numerics.words import mebibytes, plain, share
 from driftlaw.theory import refresh
 
 #: Warnings printed after a run; the report has them all.
@@ -161,23 +161,26 @@ def _finish(records: Iterator[Generation], directory: Path, as_json: bool) -> No
                 err.print(f"[red]check[/] generation {record.index}: {escape(finding.text)}", soft_wrap=True)
     history = load(directory)
     page = report.write(history)
+    judged = report.verdict_of(history)
     if as_json:
         print_json(
             {
                 "run": str(directory),
                 "report": str(page),
                 "peak_memory_mib": round(loop.peak_memory_mib(), 1),
+                "verdict": judged.to_json(),
                 "generations": [g.to_json() for g in history],
             }
         )
         return
+    print_verdict(judged)
     _print_table(history)
     notes = list(dict.fromkeys(w for g in history for w in g.warnings))
     for warning in notes[:MOST_NOTES]:
         err.print("[yellow]note[/] " + escape(warning), soft_wrap=True)
     if len(notes) > MOST_NOTES:
         err.print(f"[yellow]note[/] and {len(notes) - MOST_NOTES} more in the report")
-    out.print(f"peak memory {loop.peak_memory_mib():.0f} MiB")
+    out.print(f"peak memory {mebibytes(loop.peak_memory_mib())}")
     out.print(f"report {page}", soft_wrap=True)
 
 
@@ -186,23 +189,25 @@ def _print_table(history: History) -> None:
     own = (history.config.get("measures") or {}).get("own") or {}
     order = (*own, "kl", "tv", "chi2", "mmd2", "frechet", "recall", "precision", "coverage", "chi2_lower")
     present = [n for n in order if any(n in g.divergence for g in history)]
-    names = present[: max(2, (out.width - 14) // 27)]
+    wide = out.width >= WIDE
+    names = present[: max(1, (out.width - 14) // (27 if wide else 12))]
     table = Table("n", "real", *names, box=None, header_style="bold", pad_edge=False)
-    floor = history.generations[0].floor if history.generations else {}
-    if any(n in floor for n in names):
-        table.add_row("floor", "", *(_short(floor.get(n)) for n in names), style="dim")
+    for column in table.columns:
+        column.no_wrap = True
+
+    def text(e: Estimate | None) -> str:
+        return "" if e is None else escape(e.text() if wide else plain(e.value))
+
+    floor = history.generations[-1].floor if history.generations else {}
     for g in history:
-        table.add_row(str(g.index), f"{g.alpha:.0%}", *(_short(g.divergence.get(n)) for n in names))
+        table.add_row(str(g.index), share(g.alpha), *(text(g.divergence.get(n)) for n in names))
+    if any(n in floor for n in names):
+        table.add_row("floor", "", *(text(floor.get(n)) for n in names), style="dim")
     out.print(table)
-
-
-def _short(e: Estimate | None) -> str:
-    """An estimate in at most 21 characters."""
-    if e is None:
-        return ""
-    if e.is_refused or e.is_infinite or e.stderr == 0 or math.isnan(e.low):
-        return str(e)
-    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
+    if any(n in floor for n in names):
+        out.print("floor: real data against other real data of the same size; brackets are 95 % intervals")
+    else:
+        out.print("0 would mean that the model equals the target; brackets are 95 % intervals")
 
 
 def _print_cost(what: Cost, as_json: bool) -> None:

@@ -186,18 +186,22 @@ def measure(
         path = score_path(setting, index, past, model, warnings)
     modes: dict[str, Estimate] = {}
     by_class: dict[str, dict[str, Estimate]] = {}
+    real_modes: dict[str, Estimate] = {}
     if setting.reference is not None:
         reference = setting.reference
         divergence |= reference.compare(samples[: reference.n], setting.real_rows(index))
-        modes = dict(reference.classes(samples))
+        modes, real_modes = dict(reference.classes(samples)), dict(reference.real_classes())
         warnings += reference.warnings
         if labels is not None and setting.held_out is not None and setting.held_out.y is not None:
             by_class = labelled.by_class(reference, samples, labels, setting.held_out.x, setting.held_out.y)
     divergence |= own_measures.compare(setting, index, samples, model)
-    responsibilities = getattr(law_of(source), "responsibilities", None)
+    law = law_of(source)
+    responsibilities = getattr(law, "responsibilities", None)
     if responsibilities is not None:
         r = responsibilities(samples)
         modes = dict(mode_weights(r, [f"mode {k}" for k in range(r.shape[1])]))
+        exact = getattr(law, "weights", torch.empty(0)).tolist()
+        real_modes = {f"mode {k}": Estimate.exact(w, "weight of the target") for k, w in enumerate(exact)}
     moment = second_moment(samples)
     target = _target_second_moment(setting, past)
     if setting.reference is None:
@@ -218,6 +222,7 @@ def measure(
         floor=setting.floor,
         moments={"second_moment": moment, "second_moment_drift": relative_drift(moment, target)},
         modes=modes,
+        real_modes=real_modes if real_modes.keys() == modes.keys() else {},
         training=dict(getattr(model, "training", {})),
         path=path,
         selection=effect(setting, index, past),

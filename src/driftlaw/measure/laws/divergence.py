@@ -29,6 +29,7 @@ look separate cannot exclude a small overlap. chi2(r || q) is given only if it i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -48,6 +49,8 @@ from driftlaw.seeding import generator
 FEW = 100
 #: Upper end of the tail index of r/q from which chi2 gets no upper end: there the weights may have no variance.
 HEAVY = 0.5
+#: The two laws of a divergence where a warning names them.
+_LAWS = re.compile(r"\b[rq]\b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +148,9 @@ class SharedDraws:
     def compare(self, r: str, q: str, tail: tuple[TailScale, TailScale] | None = None) -> dict[str, Estimate]:
         """All divergences of law `r` from law `q`, as :func:`compare_laws`."""
         tail = tail if tail is not None else _own_tails(self.laws[r], self.laws[q])
-        return divergences(self.log_densities(r, q), tail, chi2_closed(self.laws[r], self.laws[q]))
+        closed = chi2_closed(self.laws[r], self.laws[q])
+        found = divergences(self.log_densities(r, q), tail, closed)
+        return {key: with_names(e, r, q) for key, e in found.items()}
 
     def _value(self, law: str, at: str) -> Tensor:
         if (law, at) not in self._values:
@@ -176,6 +181,17 @@ def compare_laws(
         InputError: n < 2, a law without a density, or NaN log densities.
     """
     return SharedDraws({"r": r, "q": q}, n=n, seed=seed).compare("r", "q", tail)
+
+
+def with_names(e: Estimate, r: str, q: str) -> Estimate:
+    """The same estimate, its warnings speaking of the laws by their names instead of r and q.
+
+    Example:
+        >>> with_names(Estimate.infinite("m", "chi2(r || q) is infinite"), "p_hat", "p").warnings
+        ('chi2(p_hat || p) is infinite',)
+    """
+    names = {"r": r, "q": q}
+    return replace(e, warnings=tuple(_LAWS.sub(lambda m: names[m[0]], w) for w in e.warnings))
 
 
 def divergences(

@@ -13,7 +13,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from driftlaw.estimate import Estimate
-from driftlaw.measure.laws.divergence import LogDensities, SharedDraws, chi2, kl, reverse_kl, total_variation
+from driftlaw.measure.laws.divergence import (
+    LogDensities,
+    SharedDraws,
+    chi2,
+    kl,
+    reverse_kl,
+    total_variation,
+    with_names,
+)
 from driftlaw.measure.paths.observability import observability_of_laws
 from driftlaw.measure.paths.path import Horizon, StandardNormal, path_energy, time_density
 from driftlaw.process.laws.law import Diffused, ExactLaw
@@ -21,6 +29,8 @@ from driftlaw.records import Record
 from driftlaw.seeding import generator, stream_seed
 
 #: Reason given where a study has no exact scores.
+#: The compared laws as warnings name them.
+AT_T0 = ("p_hat_t0", "q_t0")
 UNKNOWN = Estimate.refused("path measure", "the score of the training law is not known")
 
 
@@ -137,10 +147,10 @@ def path_measures(
             target_se=target_se,
             density=times,
         ),
-        kl=kl(ends),
-        kl_reverse=reverse_kl(ends),
+        kl=with_names(kl(ends), *AT_T0),
+        kl_reverse=with_names(reverse_kl(ends), *AT_T0),
         tv=total_variation(ends),
-        chi2=chi2(ends, tail),
+        chi2=with_names(chi2(ends, tail), *AT_T0),
         kl_initial=kl(late),
         kl_initial_reverse=reverse_kl(late),
         kl_standard=kl(at_T.log_densities("normal", "q")),

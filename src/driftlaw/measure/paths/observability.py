@@ -251,11 +251,11 @@ def first_order(chi2: Estimate, energy: Estimate) -> Estimate:
         energy: eps*^2, independent of it.
 
     Returns:
-        The ratio with a delta-method interval; refused if chi2 is infinite or not given, or if the energy is zero.
+        The ratio with a delta-method interval; refused if chi2 is infinite or unknown, or if the energy is zero.
     """
     method = "chi2 / eps*^2, first order in the error"
     if not math.isfinite(chi2.value):
-        why = "infinite" if chi2.is_infinite else "not given"
+        why = "infinite" if chi2.is_infinite else "unknown"
         return Estimate.refused(method, f"chi2 is {why}, so its first-order reading does not exist", chi2.n)
     if energy.value <= 0:
         return Estimate.refused(method, "the energy is zero", energy.n)

@@ -115,6 +115,12 @@ class ClassModel:
         """Entropy of the predicted classes in nats; classifier error is not corrected."""
         return moments.entropy(moments.class_counts(self.predict(x), len(self.classes))).warn(self._caveat)
 
+    def summary(self, labels: Tensor) -> dict[str, Estimate]:
+        """Shares of predicted labels ``[n]`` by class name, and their "entropy" in nats."""
+        found = {**moments.histogram(labels, self.classes)}
+        found["entropy"] = moments.entropy(moments.class_counts(labels, len(self.classes)))
+        return {name: e.warn(self._caveat) for name, e in found.items()}
+
     @property
     def _caveat(self) -> str:
         return f"predicted classes, accuracy on held-out real rows {self.accuracy}; classifier error is not corrected"

@@ -37,6 +37,7 @@ from torch import Tensor
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
 from driftlaw.measure.sets.twosample import equal_pair
+from driftlaw.numerics.words import interval
 
 #: eps of the regulariser eps I, in squared units of the features (whitened ones have unit variance)
 EPS = 1e-3
@@ -120,7 +121,7 @@ def gaussian_chi2(x: Tensor, y: Tensor, *, eps: float = EPS) -> Estimate:
     top, top_se, t = _jackknife(x, y, eps, largest_ratio)
     low, high = top - t * top_se, top + t * top_se
     plug_in = largest_ratio(_fit(x, eps), _fit(y, eps))
-    ratio = f"the largest eigenvalue of S_p relative to S_q is {top:.3g} [{low:.3g}, {high:.3g}] and 2 is the limit"
+    ratio = f"the largest eigenvalue of S_p relative to S_q is {interval(top, low, high)} and 2 is the limit"
     if plug_in >= 2.0 and low > 2.0:
         return Estimate.infinite(method, f"2 S_q > S_p fails: {ratio}", n)
     value, stderr, t = _jackknife(x, y, eps, _log_one_plus_chi2)

@@ -183,7 +183,12 @@ class SampleReference:
         """Shares of predicted classes by name, and their "entropy" in nats; empty without labels."""
         if self.class_model is None:
             return {}
-        return {**self.class_model.class_histogram(samples), "entropy": self.class_model.entropy(samples)}
+        return self.class_model.summary(self.class_model.predict(samples))
+
+    def real_classes(self) -> dict[str, Estimate]:
+        """:meth:`classes` of the held-out real rows."""
+        model = self.class_model
+        return {} if model is None else model.summary(model.predict_features(self.real))
 
     def _measure(self, phi: Tensor, warnings: tuple[str, ...]) -> dict[str, Estimate]:
         leading = gaussian_proxy.proxy_dimension(self.n, phi.shape[1])

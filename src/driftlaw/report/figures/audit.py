@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from driftlaw.auditing.changes import Column, Feature
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import number
 from driftlaw.report import words
 from driftlaw.report.figures.run import generation_axis
 from driftlaw.report.figures.svg import COLOURS, Canvas
@@ -164,7 +165,7 @@ def gram(name: str, matrix: np.ndarray) -> Markup:
         axes.set_xlabel("innovation that made generation j")
         axes.set_ylabel("generation i")
     off = matrix[~np.eye(N, dtype=bool)]
-    values = [words.number(float(x)) for x in (np.diag(matrix).mean(), off.mean())]
+    values = [number(float(x)) for x in (np.diag(matrix).mean(), off.mean())]
     said = f"mean diagonal {values[0]}, mean off-diagonal {values[1]}"
     return canvas.svg(name, f"Heat map of products of innovations: {said}.")
 

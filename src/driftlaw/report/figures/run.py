@@ -13,6 +13,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import number
 from driftlaw.report import words
 from driftlaw.report.figures.svg import COLOURS, Canvas
 from driftlaw.report.vocabulary import Measure
@@ -38,7 +39,7 @@ def logarithmic(axes: Axes, *names: str) -> None:
         axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 300 * low else (1.0,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axis.set_minor_formatter(NullFormatter())
 
 
@@ -179,7 +180,7 @@ def memory(name: str, G2: np.ndarray) -> Markup:
                 value = float(G2[n - 1, source - 1])
                 _cell(axes, column, row, value)
                 if len(shown) <= 7:
-                    axes.text(column, row, words.number(value, 2), ha="center", va="center", fontsize=8)
+                    axes.text(column, row, number(value, 2), ha="center", va="center", fontsize=8)
         step = max(1, math.ceil(len(shown) / 10))
         ticks = range(0, len(shown), step)
         axes.set_xticks(list(ticks), [str(shown[k] - 1) for k in ticks])
@@ -188,7 +189,7 @@ def memory(name: str, G2: np.ndarray) -> Markup:
         axes.set_ylim(len(shown) - 0.45, -0.55)
         axes.set_xlabel("step i, where the error arose")
         axes.set_ylabel("generation n")
-    first = words.number(float(G2[-1, 0]), 2)
+    first = number(float(G2[-1, 0]), 2)
     return canvas.svg(
         name, f"Heat map of G² by generation n and step i. In generation {len(G2)}, {first} is left of step 0."
     )
@@ -308,5 +309,5 @@ def many_curves(name: str, m: Measure, lines: Mapping[str, Band], last: int) -> 
             axes.plot(at, mean, color=colour, linewidth=1.7, linestyle=dash, marker=marker, markersize=4)
         _value_axis(axes, m)
         generation_axis(axes, last)
-    said = "; ".join(f"{label}: {words.number(float(mean[-1]))}" for label, (_, mean, _) in lines.items())
+    said = "; ".join(f"{label}: {number(float(mean[-1]))}" for label, (_, mean, _) in lines.items())
     return canvas.svg(name, f"Line chart of {m.axis} by generation, one line per policy. Last values: {said}.")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from driftlaw.report import words
+from driftlaw.numerics.words import number, ranges
 from driftlaw.report.figures import run as figures
 from driftlaw.report.figures.svg import COLOURS, Canvas
 from driftlaw.reproduce.records import FigureData
@@ -93,7 +93,7 @@ def observabilities(name: str, title: str, text: str, group: pd.DataFrame) -> Pa
         axes.set_xlim(min(-0.05, float(group.low.min()) - 0.03), max(1.05, float(group.high.max()) + 0.03))
         axes.set_xlabel("observability η")
     main = group[group.estimator.eq(group.estimator.iloc[0])]
-    said = "; ".join(f"{k}: {words.number(v, 2)}" for k, v in zip(main.kind, main.value, strict=True))
+    said = "; ".join(f"{k}: {number(v, 2)}" for k, v in zip(main.kind, main.value, strict=True))
     return Panel(name, title, text, canvas.svg(name, f"Observability by kind of error. {said}."))
 
 
@@ -105,7 +105,7 @@ def _fig3(data: FigureData) -> Iterator[Panel]:
     yield _versus(wide[["kl_upper", "kl"]], "fig3-kl", "Proposition 3.1", axes, text, (1.0,))
     finite = wide[np.isfinite(wide.chi2)]
     left = [f"α = {a:g}, i = {i}" for a, i in wide.index[~np.isfinite(wide.chi2)]]
-    notes = (f"Not drawn, because χ² is infinite or not given: {', '.join(left)}.",) if left else ()
+    notes = (f"Not drawn, because χ² is infinite or unknown: {', '.join(left)}.",) if left else ()
     text = (
         "Dashed: η ε*² (the small-error limit, ours); dotted: one quarter and four times it, the leading terms of the "
         "paper's bounds (the upper one without η, which is near 1 here)."
@@ -145,7 +145,7 @@ def _versus(
         figures.logarithmic(axes, "x", "y")
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
-    span = " to ".join(words.number(float(v), 2) for v in (pairs[y].min(), pairs[y].max()))
+    span = " to ".join(number(float(v), 2) for v in (pairs[y].min(), pairs[y].max()))
     alt = f"{labels[1]} against {labels[0]}, {len(pairs)} points, {span}."
     return Panel(name, title, text, canvas.svg(name, alt), notes)
 
@@ -171,8 +171,8 @@ def _estimators(alpha: float, group: pd.DataFrame) -> Panel:
                 continue
             key.append((label, colour))
             if len(high := rows[rows.value > top]):
-                reach = " to ".join(dict.fromkeys(words.number(v) for v in (high.value.min(), high.value.max())))
-                notes.append(f"Above the axis: {label} at i = {words.ranges(high.i)}, {reach}.")
+                reach = " to ".join(dict.fromkeys(number(v) for v in (high.value.min(), high.value.max())))
+                notes.append(f"Above the axis: {label} at i = {ranges(high.i)}, {reach}.")
             rows = rows[rows.value <= top]
             axes.vlines(rows.i, rows.low, rows.high, color=COLOURS[colour], linewidth=1)
             axes.plot(rows.i, rows.value, marker, color=COLOURS[colour], markersize=4.5, **EDGE)
@@ -206,7 +206,7 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
         notes = tuple(data.notes) if quantity == "chi2" else ()
         if finite.generation.nunique() < min(2, last):
             values = (
-                f"α = {r['alpha']:g}: {words.number(r['value'])} in generation {r['generation']}."
+                f"α = {r['alpha']:g}: {number(r['value'])} in generation {r['generation']}."
                 for r in finite.to_dict("records")
             )
             yield Panel(f"fig4-{quantity}", title, "", None, (*notes, *values) or ("Not measured in this run.",))
@@ -224,7 +224,7 @@ def _fig4(data: FigureData) -> Iterator[Panel]:
             figures.generation_axis(axes, last)
             axes.set_ylabel(label)
         ends = finite[finite.generation.eq(finite.generation.max())]
-        said = "; ".join(f"alpha {a:g}: {words.number(v)}" for a, v in zip(ends.alpha, ends.value, strict=True))
+        said = "; ".join(f"alpha {a:g}: {number(v)}" for a, v in zip(ends.alpha, ends.value, strict=True))
         alt = f"{title} by generation. Generation {int(finite.generation.max())}: {said}."
         yield Panel(f"fig4-{quantity}", title, "", canvas.svg(f"fig4-{quantity.replace('_', '-')}", alt), notes)
 
@@ -286,7 +286,7 @@ def _heat(name: str, matrix: np.ndarray, down: str, across: str, square: bool) -
         axes.set_ylim(size - 0.4, -0.6)
         axes.set_xlabel(across)
         axes.set_ylabel(down)
-    low, high = (words.number(float(v)) for v in (matrix.min(), matrix.max()))
+    low, high = (number(float(v)) for v in (matrix.min(), matrix.max()))
     alt = f"Heat map, {down} by {across}; largest {high}, smallest {low}."
     return canvas.svg(name.replace(".", ""), alt)
 
@@ -307,7 +307,7 @@ def _controlled(data: FigureData) -> Iterator[Panel]:
         axes.set_xlabel("β")
         axes.set_ylabel("path KL, nats")
     ends = zip(table.beta, table.path, table.value, strict=True)
-    said = "; ".join(f"β {b:g} {path}: {words.number(v)}" for b, path, v in ends)
+    said = "; ".join(f"β {b:g} {path}: {number(v)}" for b, path, v in ends)
     key = tuple((str(path), SERIES[k][0]) for k, path in enumerate(dict.fromkeys(table.path)))
     text = "Crosses: the values that an audit printed."
     figure = canvas.svg("controlled", f"Path KL by beta. {said}.")

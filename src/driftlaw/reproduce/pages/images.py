@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from driftlaw.report import words
+from driftlaw.numerics.words import at_generations, number
 from driftlaw.report.figures import run as figures
 from driftlaw.report.figures.samples import contact_sheet, png
 from driftlaw.report.figures.svg import COLOURS, Canvas
@@ -81,8 +81,8 @@ def _curves(name: str, title: str, axis: str, rows: pd.DataFrame, floor: pd.Data
     alphas, last = sorted(rows.alpha.unique()), int(rows.generation.max())
     finite, notes = rows[np.isfinite(rows.value)], []
     for alpha, group in rows[~np.isfinite(rows.value)].groupby("alpha"):
-        state = "infinite" if np.isinf(group.value).all() else "not given"
-        notes.append(f"α = {alpha:g}: {state} {words.at_generations(list(group.generation), last)}.")
+        state = "infinite" if np.isinf(group.value).all() else "unknown"
+        notes.append(f"α = {alpha:g}: {state} {at_generations(list(group.generation), last)}.")
     if finite.empty:
         return Panel(name, title, text, None, tuple(notes))
     canvas = Canvas(280, 190)
@@ -99,7 +99,7 @@ def _curves(name: str, title: str, axis: str, rows: pd.DataFrame, floor: pd.Data
         figures.generation_axis(axes, last)
         axes.set_ylabel(axis)
     ends = finite[finite.generation.eq(last)]
-    said = "; ".join(f"alpha {a:g}: {words.number(v)}" for a, v in zip(ends.alpha, ends.value, strict=True))
+    said = "; ".join(f"alpha {a:g}: {number(v)}" for a, v in zip(ends.alpha, ends.value, strict=True))
     return Panel(
         name, title, text, canvas.svg(name.replace("_", "-"), f"{title}. Generation {last}: {said}."), tuple(notes)
     )

@@ -15,7 +15,8 @@ from markupsafe import Markup
 
 from driftlaw.errors import RunDirectoryError
 from driftlaw.loop.store import storage_errors, write_atomic, write_text
-from driftlaw.report import page, words
+from driftlaw.numerics.words import number, percent
+from driftlaw.report import page
 from driftlaw.reproduce.pages.figures import SERIES, Panel, panels
 from driftlaw.reproduce.pages.images import image_panels
 from driftlaw.reproduce.records import FIGURES, IMAGES, Claim, FigureData, Reproduction
@@ -157,9 +158,9 @@ def _claim(c: Claim) -> dict[str, Any]:
     numbers = []
     for n in c.numbers:
         e = n.measured
-        interval = f"{words.number(e.low, 4)} to {words.number(e.high, 4)}" if e.stderr > 0 else ""
-        expected = "" if n.expected is None else words.number(n.expected, 4)
-        numbers.append({"what": n.what, "value": words.number(e.value, 4), "interval": interval, "expected": expected})
+        interval = f"{number(e.low, 4)} to {number(e.high, 4)}" if e.stderr > 0 else ""
+        expected = "" if n.expected is None else number(n.expected, 4)
+        numbers.append({"what": n.what, "value": number(e.value, 4), "interval": interval, "expected": expected})
     return {"claim": c, "tag": VERDICTS[c.verdict], "numbers": numbers}
 
 
@@ -201,10 +202,10 @@ def _table(data: FigureData) -> dict[str, Any] | None:
         for k in kinds:
             r = group[group.quantity.eq(k)].iloc[0]
             if k == "second_moment_drift":
-                cells.append(words.percent(r.value))
+                cells.append(percent(r.value))
                 continue
-            error = f" ± {words.number(1.96 * r.stderr, 1)}" if r.stderr > 0 else ""
-            cells += [words.number(r.value) + error, "" if pd.isna(r.printed) else words.number(r.printed)]
+            error = f" ± {number(1.96 * r.stderr, 1)}" if r.stderr > 0 else ""
+            cells += [number(r.value) + error, "" if pd.isna(r.printed) else number(r.printed)]
         rows.append((f"{alpha:g}", str(i), cells))
     return {"head": head, "rows": rows}
 
