@@ -127,6 +127,8 @@ def test_a_run_is_a_source(run):
     assert p.samples == 100
     assert p.margin > 1
     assert p.innovation >= found.innovation.value
+    assert p.start == 0
+    assert any('start="last" goes on' in note for note in p.notes)
     assert dl.plan(history=run, budget=2.0, horizon=6, start="last").start > 0
     mixture = dl.plan(history=run, budget=50.0, horizon=6, reference="mixture")
     assert mixture.evidence.coordinates == "L² of the mixture"
@@ -145,6 +147,18 @@ def test_an_audit_is_a_source(tmp_path):
     p = dl.plan(history=tmp_path, budget=1.0, horizon=5)
     assert p.feasible
     assert p.innovation >= found.innovation.value
+
+
+def test_a_plan_from_an_audit_goes_on_from_its_last_drift(tmp_path):
+    rng = np.random.default_rng(1)
+    sets = [rng.normal(0.12 * n, 1, (2_000, 3)) for n in range(4)]
+    found = dl.audit(sets[0], sets[1:], alpha=0.0)
+    p = dl.plan(history=found, budget=0.2, horizon=5)
+    assert p.start >= found.drift[-1].value > 0.2
+    assert any("starts from the drift of the last generation, 0.4" in note for note in p.notes)
+    assert p.schedule[0] > 0.2  # from 0 the first fraction makes no difference
+    assert p.drift[0] <= 0.2 * (1 + 1e-9)
+    assert dl.plan(history=found, budget=0.2, horizon=5, start=0.0).start == 0.0
 
 
 @pytest.mark.parametrize(

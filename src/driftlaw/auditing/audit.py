@@ -22,6 +22,7 @@ from driftlaw.auditing.changes import changes
 from driftlaw.auditing.coordinates import Coordinates, Whitening, coordinates_of
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.evidence.dependence import dependence_notes, design_effects
+from driftlaw.auditing.evidence.eigenimages import Unmapping
 from driftlaw.auditing.reading.rule import open_like, order_question
 from driftlaw.auditing.record import Audit, GenerationAudit
 from driftlaw.auditing.significance import Significance, assess, null_range
@@ -38,7 +39,7 @@ from driftlaw.estimate import Estimate
 from driftlaw.measure.sketch.features import AUTO
 from driftlaw.measure.sketch.file import is_sketch
 from driftlaw.measure.sketch.sketch import Sketch
-from driftlaw.numerics.words import p_value
+from driftlaw.numerics.words import p_value, share
 from driftlaw.progress import Progress
 from driftlaw.theory.refresh import FixedFraction
 from driftlaw.theory.regimes import Regime, classify
@@ -173,6 +174,7 @@ def audit(
     beside = [columns_of(base, s, e) for s, e in zip(sketches, effects, strict=True)]
     shapes = [shape(base, s, e) for s, e in zip(sketches, effects, strict=True)]
     judged = looks(single, beside, measured, c.serial, shapes)
+    pixels = Unmapping(base)
     found = []
     for i, (s, name) in enumerate(zip(sketches, names, strict=True), start=1):
         p, look = judged[i - 1].mean, judged[i - 1]
@@ -196,6 +198,7 @@ def audit(
                 look,
                 findings(drift, moved, beside[i - 1], nearby, look),
                 test.flags,
+                pixels.picture(s, moved.features),
             )
         )
     return Audit(
@@ -327,7 +330,7 @@ def _generation_warnings(real: Sketch, s: Sketch, whitening: Whitening, test: Si
         before = real.missing.get(name, 0) / real.n
         after = missing / s.n
         if abs(after - before) > 4.0 * math.sqrt((after + before + 1e-9) * (1.0 / s.n + 1.0 / real.n)):
-            found.append(f"{after:.1%} of {name} are missing, {before:.1%} in the real data")
+            found.append(f"{share(after)} of {name} are missing, {share(before)} in the real data")
     return tuple(found)
 
 

@@ -138,7 +138,7 @@ class Dynamics(Record):
         # a likelihood of one squared Student variable with these degrees of freedom, as the interval's threshold has
         weight = (1.0 + ratio / dof) ** (-(dof + 1.0) / 2.0)
         if start.generations < least:
-            why = f"{start.generations} generation(s) cannot identify it, {least} or more can"
+            why = f"it takes {least} generations or more, here: {start.generations}"
             found = Estimate.refused(method, f"not identifiable: {why}; give alpha if it is known", n)
             weight = np.ones(len(GRID))
         elif wrong is not None:

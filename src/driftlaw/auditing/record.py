@@ -9,6 +9,7 @@ The document (``audit.json``) has ``format``, ``real``, ``features``, ``generati
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 
 from driftlaw.auditing.changes import Changes
 from driftlaw.auditing.dynamics import Dynamics
+from driftlaw.auditing.evidence.eigenimages import Eigenimages
 from driftlaw.auditing.forecast import forecast
 from driftlaw.auditing.rows import RowMeasures
 from driftlaw.auditing.verdict.columns import ColumnAudit
@@ -26,7 +28,9 @@ from driftlaw.auditing.verdict.verdict import Finding, Verdict, verdict
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
 from driftlaw.estimate import Estimate
 from driftlaw.files import write_atomic
+from driftlaw.numerics.words import plain
 from driftlaw.records import Record, decode, encode, signed, unsigned
+from driftlaw.theory.planning import fluctuation, upper_limit
 from driftlaw.theory.regimes import Regime
 
 FORMAT = 1
@@ -34,6 +38,8 @@ FILE = "audit.json"
 AGAIN = "make the audit again"
 #: Level at which a Holm-adjusted p-value counts as drift.
 LEVEL = 0.05
+#: Generations that the advice plans for.
+PLANNED = 5
 #: Generations ahead that a document lists.
 HORIZON = 5
 
@@ -60,6 +66,7 @@ class GenerationAudit(Record):
         findings: what speaks against it, the worst first.
         flags: the same for programs: "own noise" (drift above the floor that the generation's own noise explains),
             "rare values" (decided by exact counts), "spreads differ", "too few rows" (no upper end of the drift).
+        eigenimages: of images, where the mean and the features that moved most changed them; else None.
     """
 
     json_extra: ClassVar[tuple[str, ...]] = ("exceeds_floor",)
@@ -78,6 +85,7 @@ class GenerationAudit(Record):
     looks: Looks | None = None
     findings: tuple[Finding, ...] = ()
     flags: tuple[str, ...] = ()
+    eigenimages: Eigenimages | None = None
 
     @property
     def exceeds_floor(self) -> bool:
@@ -145,11 +153,24 @@ class Audit(Record):
                 "Audit more generations of the same line, or give --alpha: then `driftlaw plan` can say how much fresh "
                 "data keeps drift in budget."
             )
-        budget = max(last.value / 2, self.innovation.value)
+        least = self._reachable()
+        budget = plain(max(last.value / 2, least), 2)
+        command = f"driftlaw plan --from DIR --budget {budget} --horizon {PLANNED}, with DIR the folder of this audit."
+        if last.value / 2 >= least:
+            return f"To bring drift below {budget}, half of what it is, plan fresh data: {command}"
         return (
-            f"To bring drift below {budget:.2g}, half of what it is, plan fresh data: driftlaw plan --from DIR "
-            f"--budget {budget:.2g} --horizon 5, with DIR the folder of this audit."
+            f"Innovations are known so roughly that even fresh data alone can only promise a drift below {budget}, at "
+            f"95 % confidence. Audit more rows to promise less, or plan for that: {command}"
         )
+
+    def _reachable(self) -> float:
+        """The smallest budget that a plan from this audit can keep, with a little room for its rounding."""
+        part = 1 - 0.05 / 4
+        low = 2 * self.alignment.value - upper_limit(self.alignment, part)
+        kappa = 0.0 if not math.isfinite(low) else min(1.0, max(0.0, low))
+        r = float(self.features.get("dimension", math.inf))
+        margin = fluctuation(kappa, r, 1 - (1 - part) / PLANNED)
+        return 1.05 * upper_limit(self.innovation, part) * margin
 
     def gate(self, gates: Sequence[Gate]) -> tuple[Decision, ...]:
         """Hold the last generation against gates.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from driftlaw.analysis import report as bounds_report
 from driftlaw.auditing.record import Audit
+from driftlaw.numerics.words import share
 
 
 def moved_words(audit: Audit) -> str:
@@ -14,11 +15,11 @@ def moved_words(audit: Audit) -> str:
     moved = [f for f in last.changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
     listed = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved)
     tails = [
-        f"{c.name} {c.tail.value:.2%} (real {c.real_tail.value:.2%})"
+        f"{c.name} {share(c.tail.value)} (real {share(c.real_tail.value)})"
         for c in last.changes.columns
         if c.tail.low > c.real_tail.high or c.tail.high < c.real_tail.low
     ][:3]
-    beyond = f" Mass beyond the real tails: {', '.join(tails)}." if tails else ""
+    beyond = f" Beyond the real 1 % and 99 % quantiles, or in no real category: {', '.join(tails)}." if tails else ""
     return f"Moved most in generation {last.index}: {listed or 'no single feature'}.{beyond}"
 
 

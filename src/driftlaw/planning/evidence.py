@@ -54,6 +54,7 @@ class PlanInputs(Record):
             from run to run out.
         coordinates: where drift is measured, in words.
         samples: rows of a training set; None where that is not known.
+        goes_on: whether the plan is for the generations after those of the source, as for an audit.
         notes: what a reader must know.
     """
 
@@ -63,6 +64,7 @@ class PlanInputs(Record):
     dimension: float = math.inf
     coordinates: str = "as given"
     samples: int | None = None
+    goes_on: bool = False
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -111,9 +113,8 @@ def _of_audit(audit: Audit) -> PlanInputs:
         )
     k = audit.features.get("dimension", math.inf)
     name = str(audit.features.get("name", "features"))
-    return PlanInputs(
-        audit.innovation, audit.alignment, audit.drift[-1], float(k), f"the audit's feature coordinates ({name})"
-    )
+    where = f"the audit's feature coordinates ({name})"
+    return PlanInputs(audit.innovation, audit.alignment, audit.drift[-1], float(k), where, goes_on=True)
 
 
 def _of_run(history: History, reference: str | None, seed: int) -> PlanInputs:

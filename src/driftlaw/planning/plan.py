@@ -24,6 +24,7 @@ import numpy as np
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
+from driftlaw.numerics.words import plain
 from driftlaw.planning.evidence import PlanInputs, Source, read
 from driftlaw.theory.planning import (
     DriftModel,
@@ -180,7 +181,7 @@ def plan(
     objective: str = "max",
     total_fresh: float | None = None,
     samples: int | None = None,
-    start: float | str = 0.0,
+    start: float | str | None = None,
     dimension: float | None = None,
     confidence: float = 0.95,
     reference: str | None = None,
@@ -199,7 +200,8 @@ def plan(
         total_fresh: fresh samples in all; the plan is then the schedule of least drift for them.
         samples: rows of a training set; those of the run, else 1, which counts fresh data in training sets.
         start: D_0, drift of the model that the first planned generation mixes in, or "last": of the source's last
-            generation. 0 starts from the target, and the first fraction then makes no difference.
+            generation. 0 starts from the target, and the first fraction then makes no difference. None: "last" for an
+            audit, whose line goes on; 0 otherwise.
         dimension: number of directions that independent innovations are spread over; that of the run or audit, else
             infinite: only the expected drift is planned.
         confidence: of the whole plan, where anything is uncertain.
@@ -238,7 +240,7 @@ def plan(
     part = 1 - (1 - level) / max(parts, 1)
     J, least_kappa, kappa = _limits(evidence, part, notes)
     margin = fluctuation(least_kappa, r, 1 - (1 - part) / H if of == "max" else part)
-    model = DriftModel(J, kappa, _start(start, evidence, part))
+    model = DriftModel(J, kappa, _start(start, evidence, part, notes))
     smallest = smallest_budget(model, H, of) * margin
     feasible = B is None or smallest <= B * (1 + 1e-9)
     steady = within = math.nan
@@ -333,12 +335,22 @@ def _limits(evidence: PlanInputs, level: float, notes: list[str]) -> tuple[float
     return limit, min(1.0, max(0.0, 2 * kappa.value - high)), min(1.0, max(0.0, high))
 
 
-def _start(start: float | str, evidence: PlanInputs, level: float) -> float:
+def _start(start: float | str | None, evidence: PlanInputs, level: float, notes: list[str]) -> float:
     """Drift that the plan starts from, D_0."""
+    if start is None:
+        known = evidence.drift is not None and not evidence.drift.is_refused
+        start = "last" if evidence.goes_on and known else 0.0
+        if evidence.goes_on and not known:
+            notes.append("the last drift is not known: the plan starts from the real data, 0")
+        elif known and start == 0.0:
+            notes.append('it starts from the target itself; start="last" goes on from the last generation')
     if start != "last":
         if isinstance(start, str):
             raise InputError(f"start {start!r}", 'use a number or "last"')
         return start
     if evidence.drift is None or evidence.drift.is_refused:
         raise InputError("there is no last generation to start from", "give start as a number")
-    return max(0.0, upper_limit(evidence.drift, level))
+    limit = max(0.0, upper_limit(evidence.drift, level))
+    beyond = "" if evidence.drift.stderr == 0 else f", taken at its upper limit {plain(limit)}"
+    notes.append(f"it starts from the drift of the last generation, {evidence.drift.text()}{beyond}")
+    return limit

@@ -14,7 +14,8 @@ from driftlaw.auditing.record import HORIZON, Audit, GenerationAudit
 from driftlaw.estimate import Estimate
 from driftlaw.numerics.words import count, number, p_value
 from driftlaw.report.figures import audit as figures
-from driftlaw.report.figures.samples import contact_sheet, png
+from driftlaw.report.figures.run import thin
+from driftlaw.report.figures.samples import contact_sheet, png, signed
 from driftlaw.report.page import Fact, render
 
 #: Columns drawn cell by cell, and generations whose examples are shown.
@@ -39,7 +40,8 @@ def build(audit: Audit) -> str:
         else None
     )
     ahead = audit.forecast(HORIZON)
-    moved = [c for c in last.changes.columns if c.chi2.low > 0][:MOST_COLUMNS]
+    moved = [c for c in last.changes.columns if c.chi2.low > 0 and np.count_nonzero(np.add(c.real, c.generated)) > 1]
+    moved = moved[:MOST_COLUMNS]
     return render(
         "audit.html.j2",
         title=f"{len(audit.generations)} generation{plural} against {audit.real['name']}",
@@ -54,7 +56,8 @@ def build(audit: Audit) -> str:
         gram=None if gram is None else figures.gram("gram", np.asarray(gram)),
         last=last.index,
         shifts=figures.shifts("shifts", last.changes.features) if last.changes.features else None,
-        columns=[(c, figures.cells(f"column-{k}", c)) for k, c in enumerate(moved)],
+        columns=[(c, _histograms(audit, f"column-{k}", c.name)) for k, c in enumerate(moved)],
+        eigenimages=list(_eigenimages(audit)),
         quiet=sum(c.chi2.low <= 0 for c in last.changes.columns),
         spread=last.changes.spread,
         evidence=[e[:1].upper() + e[1:] for e in audit.regime.evidence],
@@ -101,6 +104,27 @@ def _facts(audit: Audit) -> list[Fact]:
         *(fact(name, e, note) for name, e, note in known if not e.is_refused),
         *([Fact("Regime", audit.regime.name)] if audit.regime.name != "undetermined" else []),
     ]
+
+
+def _histograms(audit: Audit, name: str, column: str) -> Markup:
+    """One column in every generation that recorded it, thinned evenly where there are many."""
+    found = [(g.index, c) for g in audit.generations for c in g.changes.columns if c.name == column]
+    if len(found) > figures.MOST_BLOCKS:
+        found = [found[i - 1] for i in thin(len(found), figures.MOST_BLOCKS)]
+    return figures.histograms(name, found[-1][1], found)
+
+
+def _eigenimages(audit: Audit) -> Iterable[Sheet]:
+    """Where the mean image of each generation changed, and the features of the last one that moved most."""
+    shown = [g for g in audit.generations if g.eigenimages is not None]
+    for g in [shown[i - 1] for i in thin(len(shown), MOST_SHEETS)] if shown else []:
+        e = g.eigenimages
+        assert e is not None
+        images = e.images()
+        for k in range(len(images) if g.index == len(audit.generations) else 1):
+            alt = f"{e.names[k]} of generation {g.index}: orange is brighter than real data, blue darker"
+            title = f"Generation {g.index}: {e.names[k]}"
+            yield Sheet(title, signed(f"eigenimage-{g.index}-{k}", images[k].mean(axis=-1), alt, e.largest[k]))
 
 
 def _sheets(audit: Audit) -> Iterable[Sheet]:

@@ -143,11 +143,21 @@ def verdict(
         return _nothing(floors[-1], sizes[-1], real, len(names))
     i = len(names) - 1 if found[-1] else min(bad, key=lambda k: (VERDICTS.index(found[k][0].word), -k))
     word = found[i][0].word
-    reasons = [_dated(f, i, found) for f in found[i][:MOST_REASONS]]
+    reasons = [_dated(f, i, found) + more for f, more in _told(found[i])]
     worse = [k for k in bad if VERDICTS.index(found[k][0].word) < VERDICTS.index(word)]
     if worse:
         reasons = [*reasons[: MOST_REASONS - 1], f"generation {worse[-1] + 1} was {found[worse[-1]][0].word}"]
     return Verdict(word, i + 1, tuple(reasons), _ACTIONS.get(word) or action)
+
+
+def _told(found: Sequence[Finding]) -> list[tuple[Finding, str]]:
+    """The findings that are told: each look once where many columns say the same, and how many more there are."""
+    columns = [f for f in found if f.look == "columns" and f.subject and f.word == found[0].word]
+    if len(columns) <= MOST_REASONS:
+        return [(f, "") for f in found[:MOST_REASONS]]
+    others = [f for f in found if f not in columns]
+    told = [f for f in found if f is columns[0] or f in others[: MOST_REASONS - 1]]
+    return [(f, f" ({len(columns)} columns differ)" if f is columns[0] else "") for f in told]
 
 
 #: What to do where no plan helps.

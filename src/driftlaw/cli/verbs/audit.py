@@ -16,11 +16,12 @@ from driftlaw.auditing.verdict.gates import EXIT, Gate, overall
 from driftlaw.auditing.verdict.gates import read as read_gates
 from driftlaw.auditing.verdict.since import since
 from driftlaw.auditing.words import dynamics_words, moved_words
-from driftlaw.cli.console import err, out, print_json, print_verdict, progressing
+from driftlaw.cli.console import WIDE, err, out, print_json, print_verdict, progressing
 from driftlaw.cli.reading import Categorical, Columns, Encoding, Key, Mode, Separator, Size, SkipBad, mark, names
 from driftlaw.errors import ConfigError
+from driftlaw.estimate import Estimate
 from driftlaw.files import storage_errors
-from driftlaw.numerics.words import p_value
+from driftlaw.numerics.words import p_value, plain
 
 LEGEND = (
     "drift is a lower bound of χ² against the real law; 97.5 % of real sets of that size stay below the floor; "
@@ -168,12 +169,17 @@ def _print(found: Audit, horizon: int, directory: Path | None) -> None:
     heads = ["gen.", "rows", "drift", "floor", "p", "innovation"]
     if all(g.innovation.is_refused for g in found.generations[1:]):
         heads.pop()  # the first one is its drift
+    wide = out.width >= WIDE
+
+    def shown(e: Estimate) -> str:
+        return "" if e.is_refused else escape(e.text(2)) if wide else plain(e.value, 2)
+
     for name in heads:
         table.add_column(name, no_wrap=True, justify="left" if name in {"drift", "innovation"} else "right")
     for g in found.generations:
         p = p_value(g.p_value.value).replace("below ", "<")
         mark = "[bold]" if g.exceeds_floor else ""
-        drift, added = escape(g.drift.text(2)), "" if g.innovation.is_refused else escape(g.innovation.text(2))
+        drift, added = shown(g.drift), shown(g.innovation)
         cells = (str(g.index), str(g.n), f"{mark}{drift}", f"{g.floor.high:.2g}", p, added)
         table.add_row(*cells[: len(heads)])
     out.print(table)

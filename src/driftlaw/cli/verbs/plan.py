@@ -38,7 +38,10 @@ def plan(
     samples: Annotated[
         int | None, typer.Option(help="Rows of a training set (default: the run's, else fresh data count in sets).")
     ] = None,
-    start: Annotated[str, typer.Option(help="Drift to start from: a number, or last (of the run or audit).")] = "0",
+    start: Annotated[
+        str | None,
+        typer.Option(help="Drift to start from: a number, or last (default: last of an audit, 0 otherwise)."),
+    ] = None,
     dimension: Annotated[
         float | None, typer.Option(help="Directions of independent innovations (default: the run's, else infinite).")
     ] = None,
@@ -87,8 +90,8 @@ def plan(
             out.print(f"report {page}", soft_wrap=True)
 
 
-def _start(text: str) -> float | str:
-    if text == "last":
+def _start(text: str | None) -> float | str | None:
+    if text is None or text == "last":
         return text
     try:
         return float(text)

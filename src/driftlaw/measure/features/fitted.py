@@ -59,7 +59,7 @@ def as_rows(x: Tensor | np.ndarray, name: str = "x", least: int = 2) -> Tensor:
         raise InputError(f"{name} is a single number", "pass one row per sample: [n, d] or [n, c, h, w]")
     n = rows.shape[0]
     if n < least:
-        raise InputError(f"{name} has {n} row(s), at least {least} are needed", "pass more samples")
+        raise InputError(f"{name} has {n} row{'' if n == 1 else 's'}, at least {least} are needed", "pass more samples")
     rows = rows.reshape(n, -1).double()
     if rows.shape[1] == 0:
         raise InputError(f"{name} has no features: shape {tuple(x.shape)}")

@@ -13,11 +13,13 @@ from matplotlib.ticker import MaxNLocator
 
 from driftlaw.auditing.changes import Column, Feature
 from driftlaw.estimate import Estimate
-from driftlaw.numerics.words import number
+from driftlaw.numerics.words import number, share
 from driftlaw.report import words
 from driftlaw.report.figures.run import generation_axis
 from driftlaw.report.figures.svg import COLOURS, Canvas
 
+#: Generations beside each other in one figure of histograms.
+MOST_BLOCKS = 8
 _DOTS: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": COLOURS["surface"], "markeredgewidth": 0.8}
 
 
@@ -123,25 +125,40 @@ def shifts(name: str, features: Sequence[Feature]) -> Markup:
     return canvas.svg(name, f"Shifts of feature means. {said}.")
 
 
-def cells(name: str, column: Column) -> Markup:
-    """Shares of the cells of one column, real in blue beside generated in orange; empty cells are left out."""
-    most = 12
-    used = [k for k in range(len(column.cells)) if column.real[k] > 0 or column.generated[k] > 0]
+def histograms(name: str, real: Column, found: Sequence[tuple[int, Column]]) -> Markup:
+    """Shares of the cells of one column: the real ones in blue, then every generation in orange beside their outline.
+
+    Args:
+        name: unique in the page.
+        real: any record of the column; its real shares are drawn.
+        found: generations with their record of the column, at most :data:`MOST_BLOCKS`.
+    """
+    most = 14
+    used = [k for k in range(len(real.cells)) if real.real[k] > 0 or any(c.generated[k] > 0 for _, c in found)]
     keep = used if len(used) <= most else [*used[: most - 1], used[-1]]
-    labels = [_short(column.cells[k], 18) for k in keep]
-    canvas = Canvas(300, 50 + 19 * len(labels))
+    labels = [_short(real.cells[k], 18) for k in keep]
+    top = max(max(real.real[k], *(c.generated[k] for _, c in found)) for k in keep)
+    canvas = Canvas(130 + 44 * (len(found) + 1), 44 + 17 * len(labels))
+    rows = np.arange(len(labels))[::-1]
     with canvas as axes:
-        rows = np.arange(len(labels))[::-1]
-        axes.grid(axis="x")
-        axes.barh(rows + 0.19, [column.real[k] for k in keep], 0.36, color=COLOURS["real"])
-        axes.barh(rows - 0.19, [column.generated[k] for k in keep], 0.36, color=COLOURS["model"])
+        blocks = [("real", real.real, "real"), *((str(n), c.generated, "model") for n, c in found)]
+        for position, (_, shares, colour) in enumerate(blocks):
+            axes.axvline(position, color=COLOURS["grid"], linewidth=0.8)
+            widths = [0.88 * shares[k] / top for k in keep]
+            axes.barh(rows, widths, 0.78, left=position, color=COLOURS[colour], alpha=0.9)
+            if position:
+                edge = [position + 0.88 * real.real[k] / top for k in keep]
+                axes.vlines(edge, rows - 0.42, rows + 0.42, color=COLOURS["real"], linewidth=1.3)
         axes.set_yticks(rows, labels)
+        axes.set_xticks([p + 0.44 for p in range(len(blocks))], [label for label, *_ in blocks])
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.02, len(blocks))
         axes.set_ylim(-0.6, len(labels) - 0.4)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set_xlabel("share of rows")
-    gap = max(keep, key=lambda k: abs(column.generated[k] - column.real[k]))
-    said = f"{column.cells[gap]}: {column.real[gap]:.1%} real, {column.generated[gap]:.1%} generated"
-    return canvas.svg(name, f"Bars of {column.name} by cell. Largest difference at {said}.")
+        axes.set_xlabel(f"share of rows; full width {share(top)}")
+    n, last = found[-1]
+    gap = max(keep, key=lambda k: abs(last.generated[k] - real.real[k]))
+    said = f"{real.cells[gap]}: {share(real.real[gap])} real, {share(last.generated[gap])} in generation {n}"
+    return canvas.svg(name, f"Histograms of {real.name}, real and by generation. Largest difference: {said}.")
 
 
 def gram(name: str, matrix: np.ndarray) -> Markup:

@@ -16,8 +16,11 @@ from PIL import Image
 
 from driftlaw.loop.history import History
 from driftlaw.numerics.directions import oriented
+from driftlaw.numerics.words import number
 from driftlaw.report.figures import run as figures
 
+#: Colours of a change, which do for light and dark surfaces.
+BRIGHTER, DARKER = (216, 112, 24), (32, 128, 204)
 #: Tiles of a contact sheet, points of a scatter panel, and bytes of all pixels on one page.
 COLUMNS, TILES, POINTS, PIXEL_BUDGET = 10, 40, 300, 2_500_000
 
@@ -118,6 +121,26 @@ def png(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def signed(name: str, change: np.ndarray, alt: str, largest: float) -> Markup:
+    """A picture of signed changes over the page's surface: orange is brighter, blue darker, clear is no change.
+
+    Args:
+        name: id of the picture.
+        change: ``[h, w]`` in [-1, 1].
+        alt: what it shows, in words.
+        largest: the change that full colour stands for, in pixels from -1 to 1.
+    """
+    pixels = np.zeros((*change.shape, 4), np.uint8)
+    pixels[..., :3] = np.where(change[..., None] > 0, BRIGHTER, DARKER)
+    pixels[..., 3] = np.rint(255 * np.clip(np.abs(change), 0, 1))
+    image = Image.fromarray(pixels, "RGBA")
+    scale = f"Full colour: {number(50 * largest, 2)} % of the range from black to white."
+    return Markup(
+        f'<img id="{name}" class="sheet" width="{image.width}" height="{image.height}" alt="{escape(alt)}" '
+        f'src="{png(image)}"><p class="words">{scale}</p>'
+    )
 
 
 # -- vectors --------------------------------------------------------------------------------------------------------
