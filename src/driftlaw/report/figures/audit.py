@@ -154,7 +154,7 @@ def histograms(name: str, real: Column, found: Sequence[tuple[int, Column]]) -> 
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.02, len(blocks))
         axes.set_ylim(-0.6, len(labels) - 0.4)
-        axes.set_xlabel(f"share of rows; full width {share(top)}")
+        axes.set_xlabel(f"full width: {share(top)} of rows")
     n, last = found[-1]
     gap = max(keep, key=lambda k: abs(last.generated[k] - real.real[k]))
     said = f"{real.cells[gap]}: {share(real.real[gap])} real, {share(last.generated[gap])} in generation {n}"
