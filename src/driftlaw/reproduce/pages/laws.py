@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driftlaw.loop.store import write_text
-from driftlaw.report import page, words
+from driftlaw.report import page
 from driftlaw.reproduce.laws import Law
 from driftlaw.reproduce.pages.page import claim_folder
 
@@ -51,9 +51,9 @@ def _row(law: Law) -> dict[str, Any]:
     e, relation = law.measured, "≤ " if law.side == "upper" else ""
     return {
         "law": law,
-        "expected": relation + words.number(law.expected, 4),
-        "measured": words.number(e.value, 4),
-        "interval": f"{words.number(e.low, 4)} to {words.number(e.high, 4)}",
+        "expected": relation + number(law.expected, 4),
+        "measured": number(e.value, 4),
+        "interval": f"{number(e.low, 4)} to {number(e.high, 4)}",
         "z": distance(law),
     }
 
