@@ -40,6 +40,8 @@ def answer(plan: Plan) -> str:
     equal = plan.alpha_horizon * H * plan.samples
     for_ever = "" if math.isnan(plan.alpha) else f"A constant {plan.alpha:.4g} of fresh data keeps {of} within "
     first = f"{for_ever}{plan.budget:g} for ever; " if for_ever else ""
+    if equal == 0:
+        return f"{first}over {H} generations none is needed."
     return (
         f"{first}{plan.alpha_horizon:.4g} does over {H} generations ({amount(equal, plan)} {plan.unit}), and the best "
         f"schedule does with {spent}."

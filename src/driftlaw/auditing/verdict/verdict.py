@@ -153,11 +153,12 @@ def verdict(
 def _told(found: Sequence[Finding]) -> list[tuple[Finding, str]]:
     """The findings that are told: each look once where many columns say the same, and how many more there are."""
     columns = [f for f in found if f.look == "columns" and f.subject and f.word == found[0].word]
-    if len(columns) <= MOST_REASONS:
+    names = {f.subject for f in columns}
+    if len(names) <= MOST_NAMES:
         return [(f, "") for f in found[:MOST_REASONS]]
     others = [f for f in found if f not in columns]
     told = [f for f in found if f is columns[0] or f in others[: MOST_REASONS - 1]]
-    return [(f, f" ({len(columns)} columns differ)" if f is columns[0] else "") for f in told]
+    return [(f, f" (and {len(names) - 1} more columns)" if f is columns[0] else "") for f in told]
 
 
 #: What to do where no plan helps.

@@ -31,12 +31,13 @@ def list_(as_json: Json = False) -> None:
     for row in rows:
         counts = ["endless" if row[key] is None else f"{row[key]}" for key in ("rows", "held_out")]
         where = row["where"] if row["available"] else f"not here: {row['where']}"
-        table.append((row["name"], *counts, "x".join(map(str, row["shape"])), where))
+        table.append((row["name"], *counts, "x".join(map(str, row["shape"])), where.split(", ")[0]))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     typer.echo(
-        "Your own data: the path of a file of rows or of a folder of images; driftlaw data check PATH tells what it is."
+        "Your own data: the path of a file of rows or of a folder of images; driftlaw data check PATH tells what it is.\n"
+        "A copy that you have: set DRIFTLAW_DATA to the folder that holds it."
     )
 
 

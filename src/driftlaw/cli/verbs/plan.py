@@ -116,12 +116,10 @@ def _show(plan: Plan) -> None:
         bar = "█" * round(BAR * share) or ("▏" if share > 0.001 else "")
         table.add_row(str(n), f"{share:.1%}", bar, f"{drift:.4g}")
     out.print(table)
-    frontier = Table(
-        f"fresh {plan.unit}", f"{plan.objective} drift, equal fractions", "best schedule", box=None, pad_edge=False
-    )
+    frontier = Table("fresh", "equal fractions", "best schedule", box=None, pad_edge=False)
     for k in range(3):
         frontier.columns[k].justify = "right"
     for point in plan.frontier:
         frontier.add_row(amount(point.fresh, plan), f"{point.constant:.4g}", f"{point.best:.4g}")
-    out.print("\nwhat fresh data buy")
+    out.print(f"\nwhat fresh data buy: {plan.objective} drift for so many {plan.unit}")
     out.print(frontier)

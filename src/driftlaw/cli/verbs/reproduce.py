@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from driftlaw import reproduce as loop
-from driftlaw.cli.console import Trust, can_go_on, err, out, parse_list, print_json
+from driftlaw.cli.console import WIDE, Trust, can_go_on, err, out, parse_list, print_json
 from driftlaw.errors import InputError
 from driftlaw.loop import presets
 from driftlaw.loop.history import History
 from driftlaw.loop.study import Study, read_yaml
 from driftlaw.loop.sweep import Cell, sweep
+from driftlaw.numerics.words import plain
 from driftlaw.reproduce.mixture.study import StudyNumbers, measure_runs, paper_study
 
 
@@ -129,9 +131,14 @@ def show(found: loop.Reproduction, page: Path, folder: Path, as_json: bool) -> N
         if claim.verdict == "not measured in this run":
             continue
         out.print(f"[bold]{claim.title}[/]: {claim.verdict}", soft_wrap=True)
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+        if claim.because:
+            out.print(escape(f"  {claim.because}"))
+        table = Table("  ", "measured", "expected", box=None, pad_edge=False)
+        for k in (1, 2):
+            table.columns[k].no_wrap = True
         for n in claim.numbers:
-            table.add_row("", n.what, str(n.measured), "" if n.expected is None else f"compared with {n.expected:.4g}")
+            measured = n.measured.text(4) if out.width >= WIDE else plain(n.measured.value, 4)
+            table.add_row(f"  {n.what}", escape(measured), "" if n.expected is None else plain(n.expected, 4))
         out.print(table)
     out.print(f"report {page}", soft_wrap=True)
 
@@ -154,7 +161,7 @@ def show_laws(seed: int, folder: Path, as_json: bool) -> None:
     for law in found:
         z = pages.distance(law) if law.agrees else f"[red]{pages.distance(law)}[/]"
         sign = "≤ " if law.side == "upper" else ""
-        measured = str(law.measured).replace("[", "\\[")
+        measured = escape(law.measured.text()) if out.width >= WIDE else plain(law.measured.value)
         table.add_row(f"{law.name}\n[dim]{law.source}[/]", f"{sign}{law.expected:.4g}", measured, z)
     out.print(table)
     out.print(f"report {page}", soft_wrap=True)

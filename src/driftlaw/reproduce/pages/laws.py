@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driftlaw.loop.store import write_text
+from driftlaw.numerics.words import number
 from driftlaw.report import page
 from driftlaw.reproduce.laws import Law
 from driftlaw.reproduce.pages.page import claim_folder
