@@ -36,7 +36,7 @@ def list_(as_json: Json = False) -> None:
     for line in table:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     typer.echo(
-        "Your own data: the path of a file of rows or of a folder of images; driftlaw data check PATH tells what it is.\n"
+        "Your own data: the path of a file of rows or of a folder of images; driftlaw data check PATH says what it is.\n"
         "A copy that you have: set DRIFTLAW_DATA to the folder that holds it."
     )
 
