@@ -35,10 +35,8 @@ def list_(as_json: Json = False) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    typer.echo(
-        "Your own data: the path of a file of rows or of a folder of images; driftlaw data check PATH says what it is.\n"
-        "A copy that you have: set DRIFTLAW_DATA to the folder that holds it."
-    )
+    typer.echo("Your own data: a file of rows or a folder of images; driftlaw data check PATH says what it is.")
+    typer.echo("A copy that you have: set DRIFTLAW_DATA to the folder that holds it.")
 
 
 @app.command("fetch")
