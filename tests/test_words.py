@@ -18,7 +18,14 @@ OWN_FORMAT = re.compile(
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [(0.0, "0"), (1e-5, "1e-05"), (18170.4, "1.82e+04"), (math.inf, "infinite"), (math.nan, "unknown")],
+    [
+        (0.0, "0"),
+        (1e-5, "1e-05"),
+        (18170.4, "18200"),
+        (2.5e7, "2.5e+07"),
+        (math.inf, "infinite"),
+        (math.nan, "unknown"),
+    ],
 )
 def test_plain_numbers(x, text):
     assert words.plain(x) == text

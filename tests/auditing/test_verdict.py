@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -220,3 +221,44 @@ def test_what_changed_since_the_last_audit(real):
 def test_no_p_value_of_zero_is_printed():
     assert p_value(0.0) == p_value(1e-238) == "below 1e-6"
     assert p_value(0.0123) == "0.012"
+
+
+def test_many_columns_that_say_the_same_are_told_once():
+    g = np.random.default_rng(21)
+    found = dl.audit(g.normal(size=(2000, 9)), [6 * g.normal(size=(600, 9))])
+    assert "times the real variance (and 8 more columns)" in found.verdict.reasons[0]
+    assert sum("times the real variance" in text for text in found.verdict.reasons) == 1
+
+
+def test_a_column_in_another_unit_is_asked_about():
+    g = np.random.default_rng(22)
+    real = pd.DataFrame({"gram": g.normal(700, 40, 2000), "size": g.normal(size=2000)})
+    found = dl.audit(real, [real.sample(500, random_state=1).assign(gram=lambda d: d.gram * 2.2)])
+    assert any("gram" in text and "check its unit" in text for text in found.verdict.reasons)
+    assert all("e+" not in text for text in found.verdict.reasons)
+
+
+def test_an_empty_column_is_not_called_constant_as_well():
+    g = np.random.default_rng(23)
+    real = pd.DataFrame({"a": g.normal(size=1500), "b": g.normal(size=1500)})
+    found = dl.audit(real, [real.sample(400, random_state=2).assign(b=np.nan)])
+    assert found.verdict.word == "broken"
+    assert not any("constant" in text for text in found.verdict.reasons)
+
+
+def test_the_same_rows_given_twice_are_named():
+    g = np.random.default_rng(24)
+    rows = g.normal(size=(300, 3))
+    found = dl.audit(g.normal(size=(900, 3)), [rows, rows.copy(), g.normal(size=(300, 3))])
+    assert [w for w in found.warnings if "same rows" in w] == [
+        "generations 1 and 2 hold the same rows: the later one tells nothing new"
+    ]
+
+
+def test_the_advised_budget_can_be_kept(tmp_path):
+    g = np.random.default_rng(25)
+    line = [g.normal(0.06 * k, 1, size=(1500, 2)) for k in range(1, 6)]
+    found = dl.audit(g.normal(size=(3000, 2)), line, alpha=0.1)
+    budget = re.search(r"--budget (\S+) --horizon (\d+)", found.verdict.action)
+    assert budget is not None, found.verdict.action
+    assert dl.plan(history=found, budget=float(budget[1]), horizon=int(budget[2])).feasible

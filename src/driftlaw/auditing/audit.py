@@ -164,6 +164,10 @@ def audit(
     warnings = [*base.warnings, *whitening.warnings, *dependence_notes(base, real_stream, seed)]
     if (question := order_question(names)) is not None:
         warnings.append(question)
+    for i, s in enumerate(sketches):
+        for j in range(i):
+            if s.n == sketches[j].n and np.array_equal(s.mean, sketches[j].mean):
+                warnings.append(f"generations {j + 1} and {i + 1} hold the same rows: the later one tells nothing new")
     floors, floor_warning = _floors(c, base, held)
     warnings += floor_warning
     tests = [assess(c, i) for i in range(1, len(sets) + 1)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from driftlaw.analysis import report as bounds_report
 from driftlaw.auditing.record import Audit
-from driftlaw.numerics.words import share
+from driftlaw.numerics.words import share, signed
 
 
 def moved_words(audit: Audit) -> str:
     """Which features of the last generation moved most, and where mass left or entered the tails."""
     last = audit.generations[-1]
     if not last.exceeds_floor:
-        return "The mean of no feature is singled out."
+        return "No mean moved by more than sampling."
     moved = [f for f in last.changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
-    listed = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved)
+    listed = ", ".join(f"{f.name} by {signed(f.shift.value)}σ" for f in moved)
     tails = [
         f"{c.name} {share(c.tail.value)} (real {share(c.real_tail.value)})"
         for c in last.changes.columns
@@ -52,7 +52,8 @@ def dynamics_words(audit: Audit) -> tuple[str, ...]:
     known, unknown = [], []
     alpha, alignment = audit.effective_alpha, audit.alignment
     if alpha.is_refused:
-        unknown.append(f"effective alpha ({alpha.warnings[0] if alpha.warnings else 'not identifiable'})")
+        why = alpha.why.removeprefix("not identifiable: ").removesuffix("; give alpha if it is known")
+        unknown.append(f"effective alpha ({why})" if why else "effective alpha")
     else:
         known.append(alpha_words(audit))
     if alignment.is_refused:

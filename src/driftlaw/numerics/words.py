@@ -29,7 +29,18 @@ def plain(x: float, digits: int = 3) -> str:
         return "unknown"
     if math.isinf(x):
         return "infinite" if x > 0 else "minus infinite"
-    return f"{x:.{digits}g}"
+    text = f"{x:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(x) < 1e6 else text
+
+
+def signed(x: float, digits: int = 2) -> str:
+    """A difference in ASCII, with its sign.
+
+    Example:
+        >>> signed(0.1234), signed(-441.0)
+        ('+0.12', '-440')
+    """
+    return plain(x, digits) if math.isnan(x) or x <= 0 else f"+{plain(x, digits)}"
 
 
 def number(x: float, digits: int = 3) -> str:

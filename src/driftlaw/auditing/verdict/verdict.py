@@ -15,6 +15,7 @@ below decide which word it gets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from driftlaw.auditing.rows import RowMeasures
 from driftlaw.auditing.verdict.columns import MOST_NAMES, ColumnAudit
 from driftlaw.auditing.verdict.looks import Looks
 from driftlaw.estimate import Estimate
-from driftlaw.numerics.words import share
+from driftlaw.numerics.words import plain, share, signed
 from driftlaw.records import Record
 
 #: The words, worst first.
@@ -34,8 +35,12 @@ LEVEL = 0.05
 LOST_VARIANCE, LOST_RECALL, LOST_MASS = 0.5, 0.5, 0.05
 #: Share of a column's rows beyond which it is broken, and of rows that sit on real ones beyond which a set is copied.
 BROKEN, COPIED = 0.5, 0.05
+#: Share of values in the real tails, and shift in real standard deviations, beyond which a unit is in doubt.
+OUTSIDE, FAR = 0.8, 5.0
 #: Drift that a clean verdict must have been able to see: half a standard deviation in one direction.
 VISIBLE = 0.25
+#: Numbers of a reason, without which columns that say the same read alike.
+_NUMBERS = re.compile(r"[-+]?[\d.,]+(?:e[-+]?\d+)?%?")
 #: Reasons that are given.
 MOST_REASONS = 3
 
@@ -115,7 +120,7 @@ def findings(
     found += _of_shape(columns, looks, {f.subject for f in found})
     if looks.mean < LEVEL:
         moved = [f for f in changes.features if f.shift.low > 0 or f.shift.high < 0][:3]
-        which = ", ".join(f"{f.name} by {f.shift.value:+.2g}σ" for f in moved) or "no single feature stands out"
+        which = ", ".join(f"{f.name} by {signed(f.shift.value)}σ" for f in moved) or "no single feature stands out"
         found.append(Finding("drifted", "mean", "", f"means moved: drift {drift.text()} ({which})", looks.mean))
     return tuple(sorted(found, key=lambda f: (VERDICTS.index(f.word), f.p)))
 
@@ -151,14 +156,17 @@ def verdict(
 
 
 def _told(found: Sequence[Finding]) -> list[tuple[Finding, str]]:
-    """The findings that are told: each look once where many columns say the same, and how many more there are."""
-    columns = [f for f in found if f.look == "columns" and f.subject and f.word == found[0].word]
-    names = {f.subject for f in columns}
-    if len(names) <= MOST_NAMES:
-        return [(f, "") for f in found[:MOST_REASONS]]
-    others = [f for f in found if f not in columns]
-    told = [f for f in found if f is columns[0] or f in others[: MOST_REASONS - 1]]
-    return [(f, f" (and {len(names) - 1} more columns)" if f is columns[0] else "") for f in told]
+    """The findings that are told: columns that say the same once, with how many more there are."""
+    alike: dict[str, list[Finding]] = {}
+    for f in found:
+        about_column = f.look == "columns" and bool(f.subject)
+        said = _NUMBERS.sub("", f.text.removeprefix(f.subject)) if about_column else f.text
+        alike.setdefault(said, []).append(f)
+    told = []
+    for group in alike.values():
+        more = len({f.subject for f in group}) - 1
+        told.append((group[0], f" (and {more} more column{'s' * (more > 1)})" if more else ""))
+    return told[:MOST_REASONS]
 
 
 #: What to do where no plan helps.
@@ -195,15 +203,15 @@ def _of_column(c: ColumnAudit, p: float) -> list[Finding]:
         word = "broken" if c.missing.value - c.real_missing.value > BROKEN else "drifted"
         out.append(finding(word, f"{c.name}: {share(c.missing.value)} missing (real {share(c.real_missing.value)})"))
     if c.new:
-        total = sum(share for _, share in c.new) if len(c.new) < MOST_NAMES else c.tails.value
+        total = sum(part for _, part in c.new) if len(c.new) < MOST_NAMES else c.tails.value
         word = "broken" if total > BROKEN else "drifted"
-        named = ", ".join(f"{name!r} {share:.0%}" for name, share in c.new[:3])
+        named = ", ".join(f"{name!r} {share(part)}" for name, part in c.new[:3])
         out.append(finding(word, f"{c.name}: new categories {named}"))
     if c.lost:
-        mass = sum(share for _, share in c.lost)
-        named = ", ".join(f"{name!r} ({share:.0%} of real rows)" for name, share in c.lost[:3])
+        mass = sum(part for _, part in c.lost)
+        named = ", ".join(f"{name!r} ({share(part)} of real rows)" for name, part in c.lost[:3])
         out.append(finding("collapsed" if mass > LOST_MASS else "drifted", f"{c.name}: lost categories {named}"))
-    if c.is_constant:
+    if c.is_constant and c.missing.value < 1:
         out.append(finding("broken", f"{c.name} is constant"))
     elif not out:
         out.append(_moved(c, p))
@@ -232,12 +240,15 @@ def _moved(c: ColumnAudit, p: float) -> Finding:
     word, text = "drifted", "its distribution differs"
     if c.kind == "categorical":
         text = "the shares of its categories differ"
+    elif c.tails.low > OUTSIDE and not c.shift.is_refused and abs(c.shift.value) > FAR:
+        far = f"{share(c.tails.value)} of values lie in the real 2 % tails"
+        text = f"{far}, shifted by {signed(c.shift.value)}σ: check its unit"
     elif not c.spread.is_refused and (c.spread.high < LOST_VARIANCE or c.spread.low > 1 / LOST_VARIANCE):
         narrow = c.spread.value < 1
         word = "collapsed" if narrow else "drifted"
-        text = f"{c.spread.value:.2g} times the real variance"
+        text = f"{plain(c.spread.value, 2)} times the real variance"
     elif not c.shift.is_refused and abs(c.shift.value) > 0.1 and (c.shift.low > 0 or c.shift.high < 0):
-        text = f"shifted by {c.shift.value:+.2g}σ"
+        text = f"shifted by {signed(c.shift.value)}σ"
     elif c.tails.low > 0.02 or c.tails.high < 0.02:
         text = f"{share(c.tails.value)} of values in the real 2 % tails"
     elif c.inner.low > 0.5 or c.inner.high < 0.5:
