@@ -136,3 +136,4 @@ def test_vocabulary_is_complete():
     assert measure("kl").axis == "KL(p̂ⁿ ‖ p), nats"
     assert measure("kl", "qₙ₋₁").symbol == "KL(p̂ⁿ ‖ qₙ₋₁)"
     assert measure("own_number").name == "Own number"
+    assert measure("kl_gauss").inline == "KL of Gaussian fits"

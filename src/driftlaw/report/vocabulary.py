@@ -44,7 +44,7 @@ class Measure:
     @property
     def inline(self) -> str:
         """The name within a sentence."""
-        proper = ("Kullback", "Hellinger", "Fréchet")
+        proper = ("Kullback", "KL ", "Hellinger", "Fréchet")
         return self.name if self.name.startswith(proper) else self.name[:1].lower() + self.name[1:]
 
     @property
