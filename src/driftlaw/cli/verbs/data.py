@@ -109,7 +109,8 @@ def _lines(found: Checked) -> list[tuple[str, str]]:
         seen = found.columns[column.name]
         facts = [f"{column.kind}{f', {column.unit}' if column.unit else ''} ({column.stored})"]
         if seen.low <= seen.high:
-            facts.append(f"from {seen.low:.6g} to {seen.high:.6g}")
+            extent = (seen.low, seen.high)
+            facts.append(f"[{extent[0]:.6g}, {extent[1]:.6g}]")
         if column.kind == "text":
             shown = ", ".join(sorted(seen.categories, key=lambda c: -seen.categories[c])[:3])
             facts.append(f"{len(seen.categories):,} categories: {shown}{' ...' if len(seen.categories) > 3 else ''}")
