@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -107,6 +108,13 @@ def root(
     """Measure, bound and control model collapse in recursively trained diffusion models."""
 
 
+#: What a file system refuses, which is no defect of ours.
+REFUSALS = {
+    getattr(errno, f"E{name}")
+    for name in ("NAMETOOLONG", "NOTDIR", "ISDIR", "ACCES", "PERM", "ROFS", "NOSPC", "DQUOT", "FBIG", "IO", "LOOP")
+}
+
+
 class Stopped(BaseException):
     """A signal asked us to stop; no library takes it for an error of its own.
 
@@ -169,6 +177,10 @@ def main() -> None:
         err.print(f"[bold red]error:[/] {what} ({escape(' '.join(str(error).split()))})", soft_wrap=True)
         sys.exit(2)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS and error.filename is not None:
+            what = f"{error.filename}: {error.strerror}"
+            err.print("[bold red]error:[/] " + escape(what), soft_wrap=True)
+            sys.exit(2)
         if "can't allocate memory" in str(error):  # torch has no class of its own for it
             err.print(f"[bold red]error:[/] not enough memory ({escape(str(error)[:200])})", soft_wrap=True)
             sys.exit(2)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 
 from driftlaw.errors import ConfigError, CorruptFileError, DriftlawError, InputError, RunDirectoryError
-from driftlaw.files import enter, make_folder, read_text
+from driftlaw.files import enter, make_folder, read_text, remove_temporaries
 from driftlaw.loop.history import History, load
 from driftlaw.loop.own import own_parts
 from driftlaw.loop.run import resume, run
@@ -197,7 +197,7 @@ def sweep(
         _check_same(root / cell.folder, one)
     _write_index(root, chosen)
     threads = 1 if engine == "ray" else max(1, torch.get_num_threads() // workers)
-    jobs = {c: (_packed(s), str(root / c.folder), threads) for c, s in made.items()}
+    jobs = {c: (_packed(s), str(root / c.folder), threads, str(root)) for c, s in made.items()}
     failures: dict[Cell, str] = {}
     for cell, outcome in (_with_ray if engine == "ray" else _with_processes)(jobs, workers):
         if isinstance(outcome, str):
@@ -251,6 +251,7 @@ def _plain(value: Any) -> str:
 
 def _write_index(root: Path, chosen: Sequence[Cell]) -> None:
     make_folder(root)
+    remove_temporaries(root)
     before: list[Any] = []
     if (root / INDEX).is_file():
         try:
@@ -288,7 +289,7 @@ def _packed(study: Study) -> Packed:
     return Packed("", cloudpickle.dumps(study))
 
 
-def _with_processes(jobs: dict[Cell, tuple[Packed, str, int]], workers: int) -> Iterator[tuple[Cell, int | str]]:
+def _with_processes(jobs: dict[Cell, tuple[Packed, str, int, str]], workers: int) -> Iterator[tuple[Cell, int | str]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = {pool.submit(run_cell, *job): cell for cell, job in jobs.items()}
@@ -307,7 +308,7 @@ def _outcome(future: Future[int | str]) -> int | str:
         return "its worker was killed, for example for lack of memory; run the sweep again with fewer workers"
 
 
-def _with_ray(jobs: dict[Cell, tuple[Packed, str, int]], workers: int) -> Iterator[tuple[Cell, int | str]]:
+def _with_ray(jobs: dict[Cell, tuple[Packed, str, int, str]], workers: int) -> Iterator[tuple[Cell, int | str]]:
     try:
         import ray
     except ImportError as error:
@@ -345,11 +346,12 @@ def _with_ray(jobs: dict[Cell, tuple[Packed, str, int]], workers: int) -> Iterat
             ray.shutdown()
 
 
-def run_cell(packed: Packed, folder: str, threads: int) -> int | str:
+def run_cell(packed: Packed, folder: str, threads: int, root: str) -> int | str:
     """Run or resume one cell in a worker; what goes wrong comes back as its message."""
     import yaml
 
     end_with_parent()
+    enter(root)
     torch.set_num_threads(threads)
     try:
         if packed.own is not None:

@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from driftlaw.errors import RunDirectoryError
+from driftlaw.files import TEMPORARY
 from driftlaw.loop.store import storage_errors, write_atomic, write_text
 from driftlaw.numerics.words import number, percent
 from driftlaw.report import page
@@ -64,7 +65,8 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
     path = Path(out)
     if path.is_file():
         raise RunDirectoryError(f"{path} is a file", "choose another --out")
-    if path.is_dir() and any(path.iterdir()) and not (path / MARKER).is_file():
+    held = [p for p in path.iterdir() if not p.name.endswith(TEMPORARY)] if path.is_dir() else []
+    if held and not (path / MARKER).is_file():
         raise RunDirectoryError(f"{path} is not empty and not a reproduction", "choose an empty or new --out")
     return path
 
