@@ -68,3 +68,13 @@ def test_the_page_draws_fits_and_reads(browser, pages, name, width, scheme):  # 
     context.close()
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
+
+
+def test_no_page_prints_a_p_value_that_no_test_can_vouch_for():
+    g = np.random.default_rng(3)
+    found = dl.audit(g.normal(size=(4000, 4)), [g.normal(2.0, 1, size=(2000, 4))])
+    assert found.generations[0].p_value.value < 1e-100
+    page = report.build_audit(found)
+    assert "below 1e-6" in page
+    assert not re.search(r"10⁻[⁰¹²³⁴⁵⁶⁷⁸⁹]{2,}", page)
+    assert "<td>0</td>" not in page[page.index("p-value, adjusted") :][:200]
