@@ -21,6 +21,7 @@ from driftlaw.process.flow import flow_time, velocity
 from driftlaw.process.schedule import alpha, expand, noise_ratio, sigma
 from driftlaw.process.score import Score
 from driftlaw.seeding import generator
+from driftlaw.testing import check_estimator
 
 LAW = dl.GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.0, 1.0]], [0.1, 0.3])
 CONFIG = dl.FlowMatching(width=64, steps=800, lr=3e-3)
@@ -149,6 +150,10 @@ def test_noise_laws(kind, sd):
     torch.testing.assert_close(moves[0], x0 - z, rtol=1e-6, atol=1e-8)
     slope = ((moves[1] - moves[0]) / 1e-3).square()[:, 0]
     torch.testing.assert_close(law.weight(at), slope, rtol=1e-6, atol=0)
+
+
+def test_it_keeps_the_contract():
+    check_estimator(dl.FlowMatching(width=16, steps=20, warm_steps=10, batch=16, solver_steps=4))
 
 
 def test_configuration():

@@ -14,6 +14,7 @@ from driftlaw.errors import ConfigError, InputError
 from driftlaw.learn import FitContext, GuidedModel, Model, build
 from driftlaw.process.score import Score
 from driftlaw.seeding import generator, stream_seed
+from driftlaw.testing import check_estimator
 from driftlaw.theory.extrapolation import extrapolation
 
 LAW = dl.GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.0, 1.0]], [0.1, 0.3])
@@ -196,6 +197,11 @@ def test_a_study(tmp_path):
     assert history.study().estimator == study.estimator
     assert not dl.Guided(NET).probes
     assert dl.Guided(dl.KDE()).probes
+
+
+@pytest.mark.parametrize("learner", [dl.Guided(dl.KDE(0.5, t0=0.05), 0.5, solver_steps=6), dl.Guided(NET, 0.5)])
+def test_it_keeps_the_contract(learner):
+    check_estimator(learner)
 
 
 def test_configuration():

@@ -61,16 +61,22 @@ def report(what: object, checks: Sequence[Check]) -> None:
 
 @contextlib.contextmanager
 def untouched(what: str) -> Iterator[None]:
-    """Refuse a call that draws from, or seeds, a global random state."""
+    """Refuse a call that draws from, or seeds, a global random state, and put the state back."""
 
     def states() -> tuple[Any, ...]:
         kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - it is what must not move
         return torch.get_rng_state().tolist(), (kind, np.asarray(keys).tolist(), *rest), random.getstate()
 
-    before = states()
-    yield
+    before, kept = states(), (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
+    try:
+        yield
+        after = states()
+    finally:  # what is being checked leaves no trace in its caller
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
     names = ("torch", "numpy", "random")
-    moved = [name for name, a, b in zip(names, before, states(), strict=True) if a != b]
+    moved = [name for name, a, b in zip(names, before, after, strict=True) if a != b]
     require(
         not moved, f"{what} uses the global random state of {', '.join(moved)}: draw from the generator it is given"
     )
