@@ -6,7 +6,7 @@
   statistics drawn directly: Bartlett's Wishart covariances, several Gaussian means for each pair of them, which the
   standard error counts as one; some cells from rows as well, to compare) and for uneven and heavy-tailed rows. With
   --lines each batch of repetitions is kept in that file as it is done and is not done again by a later run.
-- power: against the permutation test of the MMD at equal level, and CPU seconds of both.
+- power: :mod:`benchmarks.audit_power`.
 - recursions: blind audits of Gaussian recursions with known alpha and innovations: share of effective alphas inside
   their interval, of alignments, of forecasts that hold the exact drift to come.
 - studies: the same for runs of the loop (KDE and maximum likelihood on mixtures) and for KDE recursions on digits.
@@ -29,13 +29,12 @@ import numpy as np
 import torch
 
 import driftlaw as dl
-from benchmarks import audit_statistics, command
+from benchmarks import audit_power, audit_statistics, command
 from benchmarks.machine import facts
 from driftlaw.auditing.coordinates import Coordinates
 from driftlaw.auditing.dynamics import Dynamics
 from driftlaw.auditing.forecast import forecast
 from driftlaw.auditing.significance import p_value
-from driftlaw.measure.sets.twosample import mmd_permutation
 from driftlaw.seeding import numpy_generator
 
 
@@ -139,31 +138,6 @@ def level(quick, lines=None):
         out.append({"law": law, "real": real, "n": n, "k": k, "pairs": len(rates), "means": means,
                     "rejected": rates.mean(), "stderr": rates.std(ddof=1) / np.sqrt(len(rates))})  # fmt: skip
     return out
-
-
-def power(quick):
-    """Rejection at a mean shift of squared length D, and CPU seconds at n = 10,000."""
-    out = []
-    n, k, reps = 500, 10, 50 if quick else 200
-    for drift in (0.02, 0.04, 0.08):
-        rng, ours, mmd = np.random.default_rng([500, int(1000 * drift)]), 0, 0
-        for r in range(reps):
-            x, y = rng.standard_normal((n, k)) + np.sqrt(drift / k), rng.standard_normal((n, k))
-            ours += p_value(Coordinates.of(of_rows(y), [of_rows(x)]), 1).value < 0.05
-            mmd += mmd_permutation(torch.from_numpy(x), torch.from_numpy(y), permutations=199, seed=r).value < 0.05
-        out.append({"n": n, "k": k, "drift": drift, "drift_test": ours / reps, "mmd": mmd / reps, "repetitions": reps})
-    n, k = 10_000, 32
-    rng = np.random.default_rng(1)
-    x, y = rng.standard_normal((n, k)), rng.standard_normal((n, k))
-    start = time.process_time()
-    real = dl.sketch(y, "identity")
-    p_value(Coordinates.of(real, [dl.sketch(x, like=real)]), 1)
-    ours = time.process_time() - start
-    start = time.process_time()
-    mmd_permutation(torch.from_numpy(x), torch.from_numpy(y), permutations=199)
-    other = time.process_time() - start
-    speed = {"n": n, "k": k, "drift_test_s": ours, "mmd_199_permutations_s": other, "ratio": other / ours}
-    return {"power": out, "speed": speed}
 
 
 def recursion(rng, N, k, alpha, kappa, energy, n, real, ahead=3):
@@ -303,7 +277,7 @@ def _memory(n, generations, d=256):
     return {"generations": generations, "rows": n, "columns": d, **json.loads(done.stdout)}
 
 
-PARTS = {"level": level, "power": power, "recursions": recursions, "studies": studies, "memory": memory,
+PARTS = {"level": level, "power": audit_power.power, "recursions": recursions, "studies": studies, "memory": memory,
          **audit_statistics.PARTS}  # fmt: skip
 
 
@@ -324,10 +298,7 @@ def table(result: dict) -> str:
             f"level: {r['law']}, real {r['real']}, n {r['n']}, k {r['k']}: {r['rejected']:.2%} +- {r['stderr']:.2%} "
             f"({r['pairs']} pairs of sets, {r['means']} pairs of means each)"
         )
-    for r in result.get("power", {}).get("power", []):
-        lines.append(f"power at drift {r['drift']}: {r['drift_test']:.0%}, MMD {r['mmd']:.0%}")
-    if "power" in result:
-        lines.append(f"speed: {result['power']['speed']}")
+    lines += [f"power: {r}" for r in result.get("power", [])]
     if rows := result.get("recursions"):
         total = {key: sum(r[key] for r in rows) for key in ("repetitions", "identified", "alpha", "alignment",
                                                             "forecast_1", "forecast_3")}  # fmt: skip
