@@ -114,6 +114,10 @@ def test_every_built_in_learner_conforms(kind):
         check_estimator(ESTIMATORS.build({"kind": kind, **QUICK, "conditional": True, "guidance": 1.0}), n=40)
     elif kind in {"command", "callable"}:
         pytest.skip("a program or function of the user; below")
+    elif kind == "discrete":
+        codes = torch.randint(3, (60, 4), generator=torch.Generator().manual_seed(0)).float()
+        few = {"width": 8, "blocks": 1, "heads": 2, "optimiser": {"steps": 3, "warm_steps": 2, "batch": 16}}
+        check_estimator(ESTIMATORS.build({"kind": kind, **few}), rows=codes)
     elif kind == "guided":
         check_estimator(ESTIMATORS.build({"kind": kind, "estimator": {"kind": "denoiser", **QUICK}}), n=40)
     else:

@@ -20,8 +20,10 @@ from driftlaw.learn.function import CallableEstimator
 from driftlaw.testing.checking import check_config, identical, report, require, untouched
 
 
-def check_estimator(estimator: Any, *, shape: tuple[int, ...] = (2,), n: int = 120, seed: int = 0) -> None:
-    """Check a learner on standard normal rows, with every field of the context that a run gives.
+def check_estimator(
+    estimator: Any, *, rows: Tensor | None = None, shape: tuple[int, ...] = (2,), n: int = 120, seed: int = 0
+) -> None:
+    """Check a learner on standard normal rows or on given ones, with every field of the context that a run gives.
 
     Checked: ``fit`` is a pure function of rows and seed, changes neither the rows nor a global random state, and takes
     a held-out set, a warm start, a checkpoint, origins and labels; a finished checkpoint gives the same model;
@@ -31,6 +33,7 @@ def check_estimator(estimator: Any, *, shape: tuple[int, ...] = (2,), n: int = 1
 
     Args:
         estimator: the learner; a quick one, or one with few steps: it is fitted five times.
+        rows: ``[n, ...]`` float32 to learn from, for a learner of other than real numbers; in place of shape and n.
         shape: of one row, ``(d,)`` or ``(c, h, w)``.
         n: training rows.
         seed: of rows and fits.
@@ -42,7 +45,7 @@ def check_estimator(estimator: Any, *, shape: tuple[int, ...] = (2,), n: int = 1
         >>> from driftlaw.learn import KDE
         >>> check_estimator(KDE(0.5), shape=(1, 4, 4))
     """
-    run = _Run(estimator, tuple(shape), n, seed)
+    run = _Run(estimator, rows, tuple(shape), n, seed)
     first = [run.methods, run.fit_is_pure]
     report(estimator, first)  # without a model there is nothing to check
     report(
@@ -65,9 +68,10 @@ class _Checkpoint:
 
 
 class _Run:
-    def __init__(self, estimator: Any, shape: tuple[int, ...], n: int, seed: int) -> None:
-        self.estimator, self.shape, self.n, self.seed = estimator, shape, n, seed
-        self.rows = torch.randn(n, *shape, generator=self._stream("rows"))
+    def __init__(self, estimator: Any, rows: Tensor | None, shape: tuple[int, ...], n: int, seed: int) -> None:
+        self.estimator, self.seed = estimator, seed
+        self.rows = torch.randn(n, *shape, generator=self._stream("rows")) if rows is None else rows
+        self.shape, self.n = tuple(self.rows.shape[1:]), len(self.rows)
 
     def _stream(self, *names: str) -> torch.Generator:
         return seeding.generator(self.seed, "testing", *names)

@@ -296,7 +296,8 @@ def score_path(setting: Setting, index: int, past: Past, model: Model, warnings:
     own, config = getattr(model, "t0", 0.0), getattr(model, "config", None)
     q = training_law(setting, index, past)
     try:
-        model.score(torch.zeros(1, *setting.study.source.shape), own if own > 0 else measures.t0)
+        if hasattr(model, "score"):
+            model.score(torch.zeros(1, *setting.study.source.shape), own if own > 0 else measures.t0)
     except NotImplementedError:  # declared, and absent
         return PathMeasures()
     except InputError:
