@@ -1,5 +1,7 @@
 """Definitions of collapse on runs whose fate is known, and on numbers made by hand."""
 
+import html
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,17 @@ def test_a_run_without_generations_is_refused(tmp_path):
     (tmp_path / "a" / "journal.jsonl").write_text("")
     with pytest.raises((dl.InputError, dl.RunDirectoryError)):
         dl.collapse_profile(dl.load(tmp_path / "a"))
+
+
+def test_bounds_and_reports_carry_the_profile(tmp_path):
+    source = dl.GaussianMixture([1.0], [[0.0, 0.0]], 1.0)
+    study = dl.Study(source=source, estimator=dl.GaussianMLE(), policy=0.5, samples=100, generations=2)
+    list(dl.run(study, out=tmp_path / "a"))
+    history = dl.load(tmp_path / "a")
+    found = dl.bounds(history, samples=200)
+    assert found.collapse == dl.collapse_profile(history)
+    found.save(tmp_path / "a")
+    assert dl.BoundsReport.load(tmp_path / "a").collapse == found.collapse
+    page = html.unescape(dl.write_report(dl.load(tmp_path / "a")).read_text())
+    assert "Did it collapse? By definition" in page
+    assert all(s.definition in page for s in found.collapse)

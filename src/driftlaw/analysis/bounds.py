@@ -25,6 +25,7 @@ from functools import cached_property
 import numpy as np
 
 from driftlaw import seeding
+from driftlaw.analysis.collapse import collapse_profile
 from driftlaw.analysis.opened import OpenRun
 from driftlaw.analysis.report import Accumulation, BoundsReport, Statement, reference_words
 from driftlaw.analysis.statements import (
@@ -133,6 +134,7 @@ def analyse(
         statements=tuple(sorted(statements, key=lambda s: s.generation or last)),
         accumulations=tuple(_accumulation(run.rows, i) for i in found.values()),
         notes=tuple(notes),
+        collapse=collapse_profile(history),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from driftlaw.analysis.collapse import Sign
 from driftlaw.errors import RunDirectoryError
 from driftlaw.estimate import Estimate
 from driftlaw.loop.store import BOUNDS, write_json
@@ -185,6 +186,7 @@ class BoundsReport(Record):
         statements: bounds, by generation, those of the whole run last.
         accumulations: the accumulation identity; the first is the one that regime and sentences speak of.
         notes: in words, what a reader must know.
+        collapse: whether the run collapsed, by each definition; empty in files of 0.1.
     """
 
     study: str
@@ -195,6 +197,7 @@ class BoundsReport(Record):
     statements: tuple[Statement, ...]
     accumulations: tuple[Accumulation, ...]
     notes: tuple[str, ...] = ()
+    collapse: tuple[Sign, ...] = ()
 
     @property
     def main(self) -> Accumulation:

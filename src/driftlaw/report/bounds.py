@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from driftlaw.analysis.collapse import Sign
 from driftlaw.analysis.report import (
     Accumulation,
     BoundsReport,
@@ -97,6 +99,7 @@ class Section:
     memory: Markup
     causes: Markup
     causes_words: str
+    collapse: tuple[Sign, ...]
 
 
 def section(history: History) -> Section | None:
@@ -122,6 +125,7 @@ def section(history: History) -> Section | None:
         gram=gram("gram", main),
         memory=figures.memory("bound-memory", main.propagator**2),
         causes=causes("causes", main),
+        collapse=tuple(dataclasses.replace(c, evidence=readable(c.evidence)) for c in found.collapse),
         causes_words=_causes_words(main),
     )
 

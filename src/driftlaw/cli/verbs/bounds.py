@@ -73,7 +73,17 @@ def bounds(
     out.print(LEGEND)
     _print_assumptions(found.statements)
     _print_regime(found)
+    _print_collapse(found)
     out.print(f"report {page}", soft_wrap=True)
+
+
+def _print_collapse(found: BoundsReport) -> None:
+    """What "model collapse" means, and whether this run did it."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for sign in found.collapse:
+        table.add_row(sign.name, sign.answer, escape(sign.evidence))
+    out.print("[bold]Collapse, by definition[/] (definitions: --json)")
+    out.print(table)
 
 
 def _table(statements: Iterable[Statement]) -> Table:
