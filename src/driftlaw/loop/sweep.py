@@ -94,7 +94,7 @@ class Sweep(Mapping[Cell, History]):
 
         kinds = _kinds(self.histories)
         parts = [
-            h.frame().reset_index().assign(alpha=float(c.alpha), seed=c.seed, **dict(_typed(c.settings, kinds)))
+            h.frame().reset_index().copy().assign(alpha=float(c.alpha), seed=c.seed, **dict(_typed(c.settings, kinds)))
             for c, h in self.histories.items()
             if len(h)
         ]
