@@ -151,20 +151,34 @@ def _temporary_run(setting: Setting, config: str, watch: Watch | None, strict: b
 def _new_run(
     directory: RunDirectory, setting: Setting, config: str, watch: Watch | None, command: str, strict: bool
 ) -> Iterator[Generation]:
-    with directory.locked(), threads(setting.study.threads):
+    with directory.locked(), threads(thread_count(setting.study)):
         directory.check_new()
         directory.create(config, born(setting, command, signature_in(config)))
         yield from Recursion(directory, setting, watch, strict).generations()
 
 
 def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None, strict: bool) -> Iterator[Generation]:
-    with directory.locked(), threads(setting.study.threads):
+    begun = directory.manifest() if directory.begun else {}
+    with directory.locked(), threads(thread_count(setting.study, begun.get("threads"))):
         if not directory.begun:
             text = (directory.path / CONFIG).read_text()
             directory.begin({**born(setting, "", signature_in(text)), "config_sha256": sha256(text.encode())})
         recursion = Recursion(directory, setting, watch, strict)
         recursion.note_differences(directory.manifest())
         yield from recursion.generations()
+
+
+def thread_count(study: Study, started_with: int | None = None) -> int | None:
+    """CPU threads of a run: those asked for, one for a small network, else None for torch's own number.
+
+    Args:
+        study: what is run.
+        started_with: threads of the run that goes on, whose numbers another count would change in their last digits.
+    """
+    small = getattr(study.estimator, "one_thread", None)
+    if study.threads is not None or small is None or started_with not in (None, 1):
+        return study.threads
+    return 1 if small(study.source.shape) else None
 
 
 @contextlib.contextmanager

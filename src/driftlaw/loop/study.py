@@ -117,8 +117,9 @@ class Study(_Config):
             set is an independent sample of q.
         reuse: when a finite source has no unused fresh rows left, draw again in a new order (True) or stop (False).
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads while the study runs; None leaves torch's own number. A small network trains about as
-            fast on one, and does not slow down when the machine is busy.
+        threads: CPU threads while the study runs, as its manifest says; None takes one for a small network (an MLP of
+            width 512 at most), which is about as fast and does not slow down when the machine is busy, else torch's
+            own number.
         measures: what is measured after each generation.
         select: which of a model's samples the next one may train on (``dl.Select``); None takes them as they come.
         t0: early-stopping time by generation, ``{"kind": "annealed", "start": 0.05}`` or a list; None leaves it to the

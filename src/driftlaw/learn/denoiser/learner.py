@@ -67,7 +67,7 @@ class Denoiser(DenoiserConfig):
         n = self.network
         kind = n.net
         if kind == "auto":
-            kind = "unet" if len(shape) == 3 and math.prod(shape) > 256 else "mlp"
+            kind = "mlp" if _flat(shape) else "unet"
         if kind in ("unet", "diffusers-unet") and len(shape) != 3:
             raise InputError(f"a U-Net cannot learn rows of shape {list(shape)}", "use net='mlp' for vectors")
         with torch.device("meta"):  # so that no constructor draws from the global random state
@@ -122,6 +122,11 @@ class Denoiser(DenoiserConfig):
             "dropout": n.dropout,
             "add_attention": n.attention,
         }
+
+    def one_thread(self, shape: tuple[int, ...]) -> bool:
+        """Whether the network is so small that more threads gain nothing, and lose much on a busy machine."""
+        mlp = self.network.net == "mlp" or (self.network.net == "auto" and _flat(shape))
+        return mlp and (self.network.width or 256) <= 512
 
     def check(self, shape: tuple[int, ...], device: str = "cpu") -> None:
         """Find out, before anything is written, whether rows of `shape` can be learned here.
@@ -233,3 +238,8 @@ class Denoiser(DenoiserConfig):
                 "start from a generator of the same configuration, or from none",
             )
         return state
+
+
+def _flat(shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape go to an MLP unless another network is asked for."""
+    return len(shape) != 3 or math.prod(shape) <= 256

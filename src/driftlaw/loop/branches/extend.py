@@ -23,7 +23,7 @@ from driftlaw.loop.feature_kinds import classifier_of
 from driftlaw.loop.history import History
 from driftlaw.loop.own import refuse
 from driftlaw.loop.record import Generation
-from driftlaw.loop.run import Recursion, Watch, pick_device, resume, signed, threads
+from driftlaw.loop.run import Recursion, Watch, pick_device, resume, signed, thread_count, threads
 from driftlaw.loop.step import feature_space
 from driftlaw.loop.step.setting import Setting
 from driftlaw.loop.store import BOUNDS, CONFIG, SUMMARY, RunDirectory, write_text
@@ -98,7 +98,8 @@ def extend(
 def _extended_run(
     directory: RunDirectory, setting: Setting, config: Mapping[str, Any], watch: Watch | None, strict: bool
 ) -> Iterator[Generation]:
-    with directory.locked(), threads(setting.study.threads):
+    begun = directory.manifest()
+    with directory.locked(), threads(thread_count(setting.study, begun.get("threads"))):
         manifest = directory.manifest()
         if directory.config() != config:
             raise RunDirectoryError(f"{directory.path} was changed by another process meanwhile", "try again")
