@@ -43,7 +43,7 @@ def command(words: list[str]) -> str:
 
     before, sys.argv = sys.argv, ["driftlaw", *words]
     printed = io.StringIO()
-    files = console.out.file, console.err.file
+    files = console.out._file, console.err._file  # `file` would be today's stdout, for ever
     console.out.file = console.err.file = printed
     try:
         with limited(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -56,7 +56,7 @@ def command(words: list[str]) -> str:
         return "hang"
     finally:
         sys.argv = before
-        console.out.file, console.err.file = files
+        console.out._file, console.err._file = files
     return f"exit {code}" if code in (0, 1, 2, 3) else f"exit {code}: {_logged(printed.getvalue())}"
 
 
