@@ -29,6 +29,10 @@ _NAMES = {
     "InputError": "driftlaw.errors",
     "RunDirectoryError": "driftlaw.errors",
     "RunLockedError": "driftlaw.errors",
+    "UnsafePathError": "driftlaw.errors",
+    "TrustError": "driftlaw.errors",
+    "LimitError": "driftlaw.errors",
+    "SanityError": "driftlaw.errors",
     "StorageError": "driftlaw.errors",
     "Estimate": "driftlaw.estimate",
     "Command": "driftlaw.learn.command",
@@ -103,9 +107,13 @@ if TYPE_CHECKING:
     from driftlaw.errors import DataNotFoundError as DataNotFoundError
     from driftlaw.errors import DriftlawError as DriftlawError
     from driftlaw.errors import InputError as InputError
+    from driftlaw.errors import LimitError as LimitError
     from driftlaw.errors import RunDirectoryError as RunDirectoryError
     from driftlaw.errors import RunLockedError as RunLockedError
+    from driftlaw.errors import SanityError as SanityError
     from driftlaw.errors import StorageError as StorageError
+    from driftlaw.errors import TrustError as TrustError
+    from driftlaw.errors import UnsafePathError as UnsafePathError
     from driftlaw.estimate import Estimate as Estimate
     from driftlaw.kinds import register as register
     from driftlaw.learn.command import Command as Command
