@@ -74,6 +74,7 @@ def test_a_document_and_back():
     ("key", "value", "words"),
     [
         ("count", math.inf, "count is inf, not a whole number"),
+        ("count", 2**63, "count is too large a whole number"),
         ("count", 1.5, "count is 1.5"),
         ("count", True, "count is True"),
         ("count", "3", "count is '3'"),

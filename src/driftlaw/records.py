@@ -247,6 +247,8 @@ def _int(value: Any) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole and not (isinstance(value, float) and value.is_integer()):
         raise _MisfitError(f"is {_shown(value)}, not a whole number")
+    if abs(value) >= 2**63:
+        raise _MisfitError("is too large a whole number")
     return int(value)
 
 
