@@ -90,6 +90,7 @@ def test_dry_run_writes_nothing(tmp_path):
     assert document["fresh_rows"] == 66
 
 
+@pytest.mark.heavy
 def test_sweep_runs_resumes_and_reports(tmp_path):
     args = ["sweep", "gmm", "--alphas", "0.1,0.9", "--seeds", "0-1", *SMALL, "--workers", "2", "--out", "s"]
     done = driftlaw(*args, cwd=tmp_path)

@@ -28,6 +28,7 @@ def test_a_dry_run_lists_cells_and_writes_nothing(driftlaw, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_one_bad_cell_does_not_stop_the_others(driftlaw, tmp_path):
     grid = ("--grid", "samples=60,1000000000", "--alphas", "0.5", "--seeds", "0")
     code, out, err = driftlaw("sweep", *TINY, *grid, "--out", "s", "--json")

@@ -171,6 +171,7 @@ STUDY = [
 ]
 
 
+@pytest.mark.heavy
 def test_a_killed_run_resumes_to_the_same_labels(tmp_path):
     env = os.environ | {"OMP_NUM_THREADS": "1"}
 

@@ -136,6 +136,7 @@ def test_cells_have_folders_of_their_own():
     ]
 
 
+@pytest.mark.heavy
 def test_every_cell_runs_and_failures_are_retried(tmp_path):
     bad = study(dl.MixtureEM(40), samples=60, generations=1)
     found = dl.sweep(bad, tmp_path, alphas=[0.5], seeds=[0], grid={"estimator.components": [2, 70]})

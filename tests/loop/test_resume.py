@@ -94,6 +94,7 @@ def kill_in_training(command: list[str], directory: Path) -> None:
     assert alive, "it ended before it could be killed"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("happens", [in_training, after_samples], ids=lambda f: f.__name__)
 def test_killed_run_resumes_to_the_same_files(whole, tmp_path, happens):
     directory = tmp_path / "run"
@@ -186,6 +187,7 @@ def test_a_truncated_checkpoint_is_named_and_not_used(tmp_path, whole):
     assert [g.files for g in records] == [g.files for g in dl.load(whole)]
 
 
+@pytest.mark.heavy
 def test_a_run_whose_disk_fills_up_resumes_when_there_is_room(tmp_path, small_disk):
     mount = small_disk("100k")
     args = ["gmm", "--generations", "6", "--samples", "200", "--set", "measures.samples=0"]
