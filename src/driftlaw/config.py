@@ -92,6 +92,14 @@ def imported(name: object, what: str) -> Any:
         ) from None
 
 
+def importable(function: Any, what: str) -> bool:
+    """Whether the name of a function gives back this very object, in another process too."""
+    try:
+        return not named(function).startswith("__main__:") and imported(named(function), what) is function
+    except ConfigError:
+        return False
+
+
 def check_keys(what: str, given: Iterable[str], valid: Collection[str], required: Iterable[str] = ()) -> None:
     """Check the keys of a mapping.
 

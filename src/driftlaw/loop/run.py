@@ -158,14 +158,15 @@ def _new_run(
 
 
 def _resumed_run(directory: RunDirectory, setting: Setting, watch: Watch | None, strict: bool) -> Iterator[Generation]:
-    begun = directory.manifest() if directory.begun else {}
-    with directory.locked(), threads(thread_count(setting.study, begun.get("threads"))):
-        if not directory.begun:
-            text = (directory.path / CONFIG).read_text()
-            directory.begin({**born(setting, "", signature_in(text)), "config_sha256": sha256(text.encode())})
-        recursion = Recursion(directory, setting, watch, strict)
-        recursion.note_differences(directory.manifest())
-        yield from recursion.generations()
+    with directory.locked():
+        begun = directory.manifest().get("threads") if directory.begun else None
+        with threads(thread_count(setting.study, begun)):
+            if not directory.begun:
+                text = (directory.path / CONFIG).read_text()
+                directory.begin({**born(setting, "", signature_in(text)), "config_sha256": sha256(text.encode())})
+            recursion = Recursion(directory, setting, watch, strict)
+            recursion.note_differences(directory.manifest())
+            yield from recursion.generations()
 
 
 def thread_count(study: Study, started_with: int | None = None) -> int | None:

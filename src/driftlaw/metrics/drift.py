@@ -58,8 +58,7 @@ class DriftMetric:
         Raises:
             InputError: rows of another shape than the real ones, NaN or infinities.
         """
-        self._device = rows.device
-        self._seen = self._seen.merge(self._of(rows)) if self._seen.n else self._of(rows)
+        self._add(rows)
 
     def compute(self) -> dict[str, Tensor]:
         """Drift of all rows of all ranks, as scalars on the device of the inputs.
@@ -74,16 +73,19 @@ class DriftMetric:
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Add rows and give the drift of these alone."""
-        self.update(rows)
-        return self._drift(self._of(rows))
+        return self._drift(self._add(rows))
 
     __call__ = forward
 
     def _empty(self) -> Sketch:
         return Sketch(self.real.features, self.real.blocks, block=self.real.block)
 
-    def _of(self, rows: Tensor) -> Sketch:
-        return sketch(rows.detach().cpu().numpy(), like=self.real, first_row=self._seen.n)
+    def _add(self, rows: Tensor) -> Sketch:
+        """Add rows, and give the sketch of these alone."""
+        part = sketch(rows.detach().cpu().numpy(), like=self.real, first_row=self._seen.n)
+        self._device = rows.device
+        self._seen = self._seen.merge(part) if self._seen.n else part
+        return part
 
     def _drift(self, seen: Sketch) -> dict[str, Tensor]:
         if seen.n < FEWEST:

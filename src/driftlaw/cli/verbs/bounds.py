@@ -29,12 +29,23 @@ SIGNS = {"upper": "≤", "lower": "≥", "identity": "="}
 #: Where drift is measured; path statements compare laws at t0.
 SHORT = {"p": "L²(p)", "mixture": "L²(mix)"}
 #: Names that are long in a table.
-BRIEF = (("Proposition", "Prop."), ("Theorem", "Thm"), ("Equality for consistent fields", "Equality, consistent"),
-         ("TV certificate, early stopping", "TV certificate"), ("Gradient bound", "Gradient"))  # fmt: skip
+BRIEF = (
+    ("Proposition", "Prop."),
+    ("Theorem", "Thm"),
+    ("Equality for consistent fields", "Equality, consistent"),
+    ("TV certificate, early stopping", "TV certificate"),
+    ("Gradient bound", "Gradient"),
+)
 #: Outcomes, the one that matters most first: two bounds of one quantity share a row.
 RANK: tuple[Outcome, ...] = (
-    "outside", "undetermined", "within", "equal", "not measured", "says nothing", "not valid as printed",
-)  # fmt: skip
+    "outside",
+    "undetermined",
+    "within",
+    "equal",
+    "not measured",
+    "says nothing",
+    "not valid as printed",
+)
 LEGEND = (
     "within: the whole interval of the measured value is on the right side of the bound. equal: the intervals meet, "
     "and noise is small. undetermined: they meet, or nearly, and noise rules. outside: beyond by more than 4 standard "

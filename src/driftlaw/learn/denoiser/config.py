@@ -107,6 +107,13 @@ class Optimiser:
         if self.algorithm != optimisers.DEFAULT or self.arguments:
             optimisers.check(self.algorithm, self.lr, self.weight_decay, self.arguments or {})
 
+    def fit_steps(self, rows: int, warm: bool) -> int:
+        """Optimisation steps of a fit on `rows` rows."""
+        epochs = self.warm_epochs if warm else self.epochs
+        if epochs is None:
+            return self.warm_steps if warm else self.steps
+        return math.ceil(epochs * (rows - round(self.validation * rows)) / self.batch)
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -330,10 +337,7 @@ class DenoiserConfig(Described):
 
     def fit_steps(self, rows: int, warm: bool) -> int:
         """Optimisation steps of a fit on `rows` rows."""
-        epochs = self.optimiser.warm_epochs if warm else self.optimiser.epochs
-        if epochs is None:
-            return self.optimiser.warm_steps if warm else self.optimiser.steps
-        return math.ceil(epochs * (rows - round(self.optimiser.validation * rows)) / self.optimiser.batch)
+        return self.optimiser.fit_steps(rows, warm)
 
     def compiles(self, device: str) -> bool:
         """Whether training on `device` is compiled."""

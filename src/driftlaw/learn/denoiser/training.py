@@ -224,9 +224,12 @@ class Training:
             bins = self.held_out(self.average)
             out["held_out_loss"] = math.fsum(bins) / BINS
             for b, value in enumerate(bins):
-                low, high = self.law.time(b / BINS), self.law.time((b + 1) / BINS)
-                out[f"held_out_loss[t={low:.3g}..{high:.3g}]"] = value
+                out[f"held_out_loss[{self._bin(b / BINS, (b + 1) / BINS)}]"] = value
         return out
+
+    def _bin(self, low: float, high: float) -> str:
+        """What the noise levels between two quantiles are called."""
+        return f"t={self.law.time(low):.3g}..{self.law.time(high):.3g}"
 
     def _train_loss(self) -> float:
         loss = Evaluation(self.data, self.law, self.context.seed, self.device, self.labels)
@@ -258,10 +261,7 @@ class Training:
         if self.labels is not None:
             left_out = torch.rand(len(x0), generator=g, device=self.device) < self.config.label_dropout
             y = torch.where(left_out, UNKNOWN, self.labels[index])
-        for module in self.dropouts:
-            module.generator = g
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.steps)
+        self._prepare(step, g)
         if self.engine.processes > 1:
             mine = slice(self.engine.rank, None, self.engine.processes)
             x0, z, lam = x0[mine], z[mine], lam[mine]
@@ -276,6 +276,17 @@ class Training:
             loss = torch.nn.functional.mse_loss(out.float(), target)
         else:
             loss = ((out.float() - target).square().flatten(1).mean(dim=1) * weight).mean()
+        self._descend(loss, step)
+
+    def _prepare(self, step: int, g: torch.Generator) -> None:
+        """Set dropout masks and learning rate of a step."""
+        for module in self.dropouts:
+            module.generator = g
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step, self.steps)
+
+    def _descend(self, loss: Tensor, step: int) -> None:
+        """Follow the gradient of a loss; the average follows the weights."""
         self.optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.weights.grad is not None:

@@ -132,10 +132,7 @@ class DiscreteDiffusion(Described):
         if context.warm_start is not None:
             warm = context.warm_start.state()
             self._load(net, warm, "the warm start")
-        steps = self.optimiser.warm_steps if warm is not None else self.optimiser.steps
-        epochs = self.optimiser.warm_epochs if warm is not None else self.optimiser.epochs
-        if epochs is not None:
-            steps = math.ceil(epochs * len(codes) / self.optimiser.batch)
+        steps = self.optimiser.fit_steps(len(codes), warm is not None)
         identity = fingerprint(self.config(), data, warm, context)
         plain = FitContext(
             seed=context.seed, checkpoint=context.checkpoint, progress=context.progress, device=context.device

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from driftlaw import seeding
-from driftlaw.learn.denoiser.training import BINS, EVALUATION_ROWS, Training, ema_decay, learning_rate
+from driftlaw.learn.denoiser.training import BINS, EVALUATION_ROWS, Training
 
 #: Smallest share of masks.
 LEAST = 1e-3
@@ -68,21 +68,12 @@ class MaskedTraining(Training):
         if held_out is not None:
             self.held_out = MaskedEvaluation(held_out, mask, self.context.seed, self.device)  # type: ignore[assignment]
 
-    def summary(self) -> dict[str, float]:
-        """Numbers of the fit; losses are bounds of the negative log-likelihood, nats per position."""
-        out = {"steps": float(self.state.step), "best_step": float(self.state.best_step or self.state.step)}
-        out["train_loss"] = self._train_loss()
-        if math.isfinite(self.state.earlier_loss):
-            out["train_loss_at_80_percent"] = self.state.earlier_loss
-        if self.held_out is not None:
-            bins = self.held_out(self.average)
-            out["held_out_loss"] = sum(bins) / BINS
-            for b, value in enumerate(bins):
-                out[f"held_out_loss[masked={b / BINS:.2g}..{(b + 1) / BINS:.2g}]"] = value
-        return out
+    def _bin(self, low: float, high: float) -> str:
+        return f"masked={low:.2g}..{high:.2g}"
 
     def _train_loss(self) -> float:
-        return sum(MaskedEvaluation(self.data, self.mask, self.context.seed, self.device)(self.average)) / BINS
+        loss = MaskedEvaluation(self.data, self.mask, self.context.seed, self.device)
+        return math.fsum(loss(self.average)) / BINS
 
     def _step(self, step: int) -> None:
         g = seeding.generator(self.context.seed, "step", step, device=self.device)
@@ -91,12 +82,5 @@ class MaskedTraining(Training):
         u = torch.rand(n, generator=g, device=self.device)
         share = LEAST + (1 - LEAST) * (torch.arange(n, device=self.device) + u) / n
         hidden = torch.rand(x.shape, generator=g, device=self.device)
-        for module in self.dropouts:
-            module.generator = g
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.steps)
-        loss = masked_loss(self.net, x, share, hidden, self.mask).mean()
-        self.optimiser.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        self.averages.lerp_(self.weights, 1 - ema_decay(self.config.optimiser.ema, step))
+        self._prepare(step, g)
+        self._descend(masked_loss(self.net, x, share, hidden, self.mask).mean(), step)

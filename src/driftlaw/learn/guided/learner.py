@@ -161,8 +161,12 @@ class Guided:
             return self._model(base, other, shape, training)
         a, b = base.state(), other.state()
         try:
-            state = {k: ((1 + self.weight) * v.double() - self.weight * b[k].double()).to(v.dtype) if
-                     v.is_floating_point() else v for k, v in a.items()}  # fmt: skip
+            state = {
+                k: ((1 + self.weight) * v.double() - self.weight * b[k].double()).to(v.dtype)
+                if v.is_floating_point()
+                else v
+                for k, v in a.items()
+            }
             model: Model = self.estimator.load(state, shape)
         except InputError as error:
             raise InputError(

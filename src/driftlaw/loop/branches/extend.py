@@ -98,15 +98,15 @@ def extend(
 def _extended_run(
     directory: RunDirectory, setting: Setting, config: Mapping[str, Any], watch: Watch | None, strict: bool
 ) -> Iterator[Generation]:
-    begun = directory.manifest()
-    with directory.locked(), threads(thread_count(setting.study, begun.get("threads"))):
+    with directory.locked():
         manifest = directory.manifest()
         if directory.config() != config:
             raise RunDirectoryError(f"{directory.path} was changed by another process meanwhile", "try again")
         _reconfigure(directory, manifest, setting.study)
-        recursion = Recursion(directory, setting, watch, strict)
-        recursion.note_differences(manifest)
-        yield from recursion.generations()
+        with threads(thread_count(setting.study, manifest.get("threads"))):
+            recursion = Recursion(directory, setting, watch, strict)
+            recursion.note_differences(manifest)
+            yield from recursion.generations()
 
 
 def _reconfigure(directory: RunDirectory, manifest: Mapping[str, Any], study: Study) -> None:

@@ -13,7 +13,7 @@ from driftlaw import files
 from driftlaw.errors import ConfigError, UnsafePathError
 from driftlaw.files import make_folder, storage_errors
 from driftlaw.kinds import ESTIMATORS
-from driftlaw.loop.branches.shared import Parent, Shared, journal_sha256, parent_of, shared_with_parent, write
+from driftlaw.loop.branches.shared import Parent, Shared, journal_sha256, shared_with_parent, write
 from driftlaw.loop.feature_kinds import classifier_of
 from driftlaw.loop.history import History, load
 from driftlaw.loop.own import own_parts, refuse
@@ -101,14 +101,8 @@ def fork(
     setting = Setting(new, pick_device(new.device), folder=target.path, shared=shared)
     _check(old, setting, at)
     setting.prepare()
-    older = parent_of(history.directory)
-    listed = [] if older is None else [(min(last, at), config) for last, config in older.estimators]
-    listed = [e for k, e in enumerate(listed) if k == 0 or e[0] > listed[k - 1][0]]
-    first = listed[-1][0] + 1 if listed else 1
-    for last, config in ((k, ESTIMATORS.describe(known.learner(k))) for k in range(first, at + 1)):
-        if last > first and listed[-1][1] == config:
-            listed.pop()
-        listed.append((last, config))
+    described = [ESTIMATORS.describe(maker) for maker in makers]
+    listed = [(k, config) for k, config in enumerate(described, 1) if k == at or described[k] != config]
     where = os.path.relpath(history.directory.path, target.path)
     parent = Parent(where, journal_sha256(history.directory, at), at, tuple(listed))
     _build(history, setting, parent, target.path, command)

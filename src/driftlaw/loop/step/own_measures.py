@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from driftlaw.config import imported, named, shown
+from driftlaw.config import importable, imported, named, shown
 from driftlaw.data.source import Batch
 from driftlaw.errors import ConfigError, InputError
 from driftlaw.estimate import Estimate
@@ -84,14 +84,11 @@ def not_rebuilt(own: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, measure in own.items():
         try:
-            if MEASURES.accepts(measure):
-                config = MEASURES.describe(measure)
-                alike = type(MEASURES.build(config)) is type(measure)
-            else:
-                alike = (
-                    not named(measure).startswith("__main__:")
-                    and imported(named(measure), f"the measure {name!r}") is measure
-                )
+            alike = (
+                type(MEASURES.build(MEASURES.describe(measure))) is type(measure)
+                if MEASURES.accepts(measure)
+                else importable(measure, f"the measure {name!r}")
+            )
         except ConfigError:
             alike = False
         if not alike:

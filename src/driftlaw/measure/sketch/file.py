@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from driftlaw.errors import CorruptFileError, DataNotFoundError, InputError
 from driftlaw.files import write_atomic
+from driftlaw.records import canonical_json
 
 KEY = "driftlaw sketch"
 VERSION = 1
@@ -45,7 +46,7 @@ def write(path: str | os.PathLike[str], arrays: Arrays, description: Mapping[str
 
     whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     entry = {"version": VERSION, "sha256": _digest(whole, description), **description}
-    blob = save(whole, {KEY: _canonical(entry)})
+    blob = save(whole, {KEY: canonical_json(entry)})
     write_atomic(Path(path), lambda f: f.write(blob))
 
 
@@ -80,12 +81,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     return arrays, description
 
 
-def _canonical(document: Any) -> str:
-    return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
 def _digest(arrays: Arrays, description: Mapping[str, Any]) -> str:
-    h = hashlib.sha256(_canonical(description).encode())
+    h = hashlib.sha256(canonical_json(description).encode())
     for name, a in sorted(arrays.items()):
         h.update(f"{name}:{a.dtype.str}:{a.shape}".encode())
         h.update(np.ascontiguousarray(a).tobytes())

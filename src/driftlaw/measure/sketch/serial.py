@@ -105,8 +105,13 @@ class SerialSums:
         m = self._moments
         upper = m.scatter[np.triu_indices(len(self._waiting))]
         inner = {f"serial.{name}": a for name, a in self._spread.arrays().items()}
-        return {"serial.counts": m.counts, "serial.means": m.means, "serial.scatter": upper,
-                "serial.waiting": np.append(self._waiting, float(self._rows)), **inner}  # fmt: skip
+        return {
+            "serial.counts": m.counts,
+            "serial.means": m.means,
+            "serial.scatter": upper,
+            "serial.waiting": np.append(self._waiting, float(self._rows)),
+            **inner,
+        }
 
     @classmethod
     def build(cls, length: int, seed: int, arrays: Mapping[str, NDArray[Any]]) -> SerialSums:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from driftlaw.config import Described, check_keys, imported, named, shown
+from driftlaw.config import Described, check_keys, importable, imported, named, shown
 from driftlaw.errors import ConfigError
 
 #: Fewest and most rows of one training set.
@@ -107,12 +107,8 @@ def not_rebuilt(samples: Sizes) -> dict[str, str]:
     """A function that its description does not give back."""
     if not callable(samples) or isinstance(samples, Growing):
         return {}
-    name = named(samples)
-    try:
-        alike = not name.startswith("__main__:") and imported(name, "the rule of samples") is samples
-    except ConfigError:
-        alike = False
-    return {} if alike else {"samples": name.replace(":", ".")}
+    alike = importable(samples, "the rule of samples")
+    return {} if alike else {"samples": named(samples).replace(":", ".")}
 
 
 def _size(name: str, value: Any) -> int:

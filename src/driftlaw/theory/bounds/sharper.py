@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.integrate import cumulative_trapezoid
 
 from driftlaw.errors import InputError
 from driftlaw.estimate import Estimate
@@ -88,7 +89,7 @@ def discounted_gradient(
     t, g, c = _profile(times, gradient, constants)
     if not 0 <= theta < 1:
         raise InputError(f"theta = {theta!r} is out of range", "0 <= theta < 1")
-    rate = np.concatenate([[0.0], np.cumsum(np.diff(t) * (1 / c[1:] + 1 / c[:-1]) / 2)])
+    rate = cumulative_trapezoid(1 / c, t, initial=0)
     weight = np.exp(-theta * rate)
     integral = float(np.trapezoid(weight * g, t)) / (2 * (1 - theta))
     return Bound(
@@ -277,8 +278,7 @@ def transport(
         InputError: numbers that do not fit.
     """
     t, g, c = _profile(times, energy, constants)
-    rate = np.concatenate([[0.0], np.cumsum(np.diff(t) * (1 - 1 / c[1:] - 1 / c[:-1]) / 2)])
-    grown = np.exp(rate)
+    grown = np.exp(cumulative_trapezoid(0.5 - 1 / c, t, initial=0))
     integral = float(np.trapezoid(grown * np.sqrt(g), t))
     concave = Assumption("log-concave", "Hess log q_t <= -1/C_t at every t", UNKNOWN, "given by the caller")
     return Bound(
